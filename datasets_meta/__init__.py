@@ -1,0 +1,1 @@
+"""Descriptions of data sets and models, one TOML file each."""

@@ -1,0 +1,1 @@
+"""Flower strategies that plan rounds from predictions. Everything that imports flwr lives here."""

@@ -1,0 +1,1 @@
+"""The Flower app of this repository: what ``flwr run .`` starts."""
