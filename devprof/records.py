@@ -20,6 +20,7 @@ __all__ = [
     "Link",
     "Measurement",
     "Mode",
+    "PowerSample",
     "Prediction",
     "RoundLog",
     "RoundPlan",
@@ -120,6 +121,27 @@ class StepTime:
 
 
 @dataclass(frozen=True, slots=True)
+class PowerSample:
+    """One raw reading of a power source during a run: a row of the table ``power``.
+
+    Attributes:
+        run_id: The run it belongs to.
+        t_ns: Monotonic clock of the reading.
+        source: The meter, such as ``rapl`` or ``ina3221``.
+        domain: The rail or zone that was read.
+        power_w: Watts, for a sensor.
+        energy_j: Cumulative joules, for a counter.
+    """
+
+    run_id: str
+    t_ns: int
+    source: str
+    domain: str
+    power_w: float | None = None
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One finished run: a row of the table ``runs``. The fields are the columns; see ``docs/measuring.md`` for each.
 
@@ -140,6 +162,7 @@ class Measurement:
     power_mode: str | None = None
     threads: int | None = None
     suite: str | None = None
+    configuration: str | None = None
     optimizer: str | None = None
     precision: str | None = None
     memory_format: str | None = None

@@ -1,0 +1,130 @@
+"""What the commands share: options, the console on stderr, logging, JSON output. rich is imported when something is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from devprof.units import parse_seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["CommaList", "Seconds", "echo_json", "json_option", "log_to_stderr", "stderr_console", "stdout_table"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def json_option(function: Function) -> Function:
+    """The option ``--json``, which every command has."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+class Seconds(click.ParamType[float]):
+    """A duration such as ``10s``, ``250ms`` or ``2min``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds; a text that is no duration is wrong usage."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_seconds(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class CommaList(click.ParamType[tuple[Any, ...]]):
+    """Values separated by commas, such as ``1,8,16``.
+
+    Args:
+        kind: ``str`` or ``int``; whole numbers must be at least 1.
+        choices: The accepted values; all if empty.
+    """
+
+    name = "list"
+
+    def __init__(self, kind: type, choices: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.choices = choices
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The values in order, each once; an empty or unknown one is wrong usage."""
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        for part in parts:
+            if self.kind is int and not (part.isdecimal() and int(part) >= 1):
+                self.fail(f"{part!r} is not a whole number of at least 1", param, ctx)
+            if self.choices and part not in self.choices:
+                self.fail(f"{part!r} is not one of {', '.join(self.choices)}", param, ctx)
+            if not part:
+                self.fail("the list has an empty entry", param, ctx)
+        return tuple(dict.fromkeys(self.kind(part) for part in parts))
+
+
+def stderr_console() -> Console:
+    """A rich console on stderr, for progress and warnings."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def log_to_stderr() -> None:
+    """Show the warnings of devprof's own loggers on stderr, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for name in ("devprof", "strategies"):
+        logger = logging.getLogger(name)
+        if not logger.handlers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.WARNING)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def echo_json(value: Any) -> None:
+    """Print records, mappings and lists as JSON on stdout."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def stdout_table(title: str, columns: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout.
+
+    Args:
+        title: Above the table.
+        columns: (heading, whether its values are numbers and set to the right).
+        rows: Texts, one per column.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for heading, numeric in columns:
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console()
+    # A pipe has no width: a table that is read by a program must not be folded to 80 columns.
+    Console(width=console.width if console.is_terminal else 200).print(table)

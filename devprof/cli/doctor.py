@@ -1,0 +1,67 @@
+"""``devprof doctor``: what can be measured here, with which meter, and why not the others."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import click
+
+from devprof.cli.common import echo_json, json_option, stdout_table
+
+_EXTRAS = {
+    "train": (("torch", "torchvision", "timm"), "measuring and tracing models"),
+    "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
+    "fl": (("flwr", "ray"), "federated learning with Flower"),
+    "report": (("altair", "vl_convert"), "pages and figures"),
+}
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """Say what can be measured here, with which meter, and why not the others.
+
+    Nothing is started or changed. Lines that say "no" also say what would make it a "yes".
+    """
+    from devprof.device.identity import identify
+    from devprof.device.memory import peak_rss_bytes
+    from devprof.device.state import governor, temperature_c
+    from devprof.meters.probe import probe_sources
+
+    device = identify()
+    checks: list[tuple[str, str, bool, str]] = []
+    for extra, (modules, purpose) in _EXTRAS.items():
+        absent = [name for name in modules if importlib.util.find_spec(name) is None]
+        detail = f"missing {', '.join(absent)}: pip install 'devprof[{extra}]'" if absent else purpose
+        checks.append(("install", extra, not absent, detail))
+    peak = peak_rss_bytes() is not None
+    checks.append(("measure", "step time", True, "monotonic clock, one fresh process per configuration"))
+    checks.append(("measure", "memory peak", peak, "VmHWM of the process" if peak else "needs Linux with /proc"))
+    heat = temperature_c()
+    heat_detail = "no thermal zone under class/thermal" if heat is None else f"{heat:.1f} °C now"
+    checks.append(("measure", "temperature", heat is not None, heat_detail))
+    mode = governor()
+    checks.append(
+        ("measure", "frequency governor", mode is not None, mode or "frequency is not managed by this system")
+    )
+    checks += [("power", source.name, source.readable, source.detail) for source in probe_sources()]
+    if as_json:
+        rows = [{"group": group, "name": name, "ok": ok, "detail": detail} for group, name, ok, detail in checks]
+        echo_json(
+            {"device": {**_device_facts(device.name, device.key, device.threads), **dict(device.facts)}, "checks": rows}
+        )
+        return
+    facts = {**_device_facts(device.name, device.key, device.threads), **dict(device.facts)}
+    stdout_table(
+        "This device", [("fact", False), ("value", False)], [(name, str(fact)) for name, fact in facts.items()]
+    )
+    lines = [(group, name, "yes" if ok else "no", detail) for group, name, ok, detail in checks]
+    columns = [("", False), ("what", False), ("here", False), ("detail", False)]
+    stdout_table("What works here", columns, lines)
+    click.echo(
+        "Power sources are looked for, but not yet read into measurements: rows say energy_source = none.", err=True
+    )
+
+
+def _device_facts(name: str, key: str, threads: int) -> dict[str, object]:
+    return {"device": name, "device_key": key, "threads": threads}
