@@ -30,6 +30,7 @@ from strategies.telemetry import Telemetry
 __all__ = ["TRAIN_CONFIG", "Budget", "ClientClock", "MonotonicClock", "use_clock"]
 
 TRAIN_CONFIG = "config"
+_ROUNDING = 1 + 1e-9
 
 Batch = TypeVar("Batch")
 
@@ -163,7 +164,8 @@ class Budget:
         if self.cutoff_s is None:
             return False
         # A step that is expected to end after the cut-off is not begun, so that the cut-off is kept and not just noticed.
-        return self.elapsed_s + self.train_s / self.steps_done > self.cutoff_s
+        # Sums of step times differ from the planned product in their last digits: three steps of 0.1 s fit into 0.3 s.
+        return self.elapsed_s + self.train_s / self.steps_done > self.cutoff_s * _ROUNDING
 
     def limit(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches that fit the budget; a step is what happens between two of them."""
@@ -188,6 +190,7 @@ class Budget:
             context: The client's context; its node config names ``device`` and ``processor``.
             batch_size: Samples per full step.
         """
+        first_step_s = self._clock.now_s() if self._first_step_s is None else self._first_step_s
         return Telemetry(
             device=str(context.node_config.get("device", "unknown")),
             processor=str(context.node_config.get("processor", "cpu")),
@@ -195,7 +198,7 @@ class Budget:
             examples_done=self.examples_done,
             batch_size=batch_size,
             train_s=self.train_s,
-            startup_s=max(0.0, (self._first_step_s or self._clock.now_s()) - self._started_s),
+            startup_s=max(0.0, first_step_s - self._started_s),
             total_s=max(0.0, self.elapsed_s),
             cut=self.cut,
             # Many virtual clients share one process: its memory is nobody's.
@@ -209,7 +212,10 @@ def examples_in(batch: object) -> int:
         batch = next(iter(batch.values()), None)
     elif isinstance(batch, (tuple, list)) and batch:
         batch = batch[0]
-    return len(batch) if isinstance(batch, Sized) else 1
+    try:
+        return len(batch) if isinstance(batch, Sized) else 1
+    except TypeError:  # a tensor or array without dimensions has a length in name only
+        return 1
 
 
 def _number(value: object) -> float | None:

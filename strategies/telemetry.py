@@ -7,7 +7,6 @@ hostile, so it is validated before anything learns from it; a reply whose teleme
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, RecordDict
@@ -19,7 +18,10 @@ __all__ = ["RECORD_NAME", "Telemetry", "TelemetryError", "read_telemetry"]
 RECORD_NAME = "devprof"
 
 _MAX_NAME = 200
+_MAX_SHOWN = 100
 _MAX_STEPS = 10**9
+# No processor does a training step in less; and what divides or takes the logarithm of a step never meets a zero.
+_MIN_STEP_S = 1e-9
 _MAX_SECONDS = 30 * 24 * 3600.0
 # A clock read a little before or after the work must not make honest telemetry look wrong.
 _CLOCK_SLACK = 1.02
@@ -118,7 +120,7 @@ def read_telemetry(content: RecordDict, *, elapsed_s: float | None = None) -> Te
 
 
 def _check_consistent(told: Telemetry, elapsed_s: float | None) -> None:
-    if told.steps_done > 0 and told.train_s <= 0:
+    if told.steps_done > 0 and told.train_s < told.steps_done * _MIN_STEP_S:
         raise TelemetryError(f"{told.steps_done} steps in {told.train_s} s of training is impossible")
     if told.examples_done > told.steps_done * told.batch_size:
         raise TelemetryError(
@@ -150,15 +152,16 @@ class _Reader:
     def count(self, key: str, *, most: int, least: int = 0) -> int:
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise TelemetryError(f"{key} must be a whole number from {least} to {most}, got {value!r}")
+            raise TelemetryError(f"{key} must be a whole number from {least} to {most}, got {_shown(value)}")
         return value
 
     def number(self, key: str, *, most: float) -> float:
         value = self._get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TelemetryError(f"{key} must be a number, got {value!r}")
-        if not math.isfinite(value) or not 0 <= value <= most:
-            raise TelemetryError(f"{key} must be from 0 to {most:g}, got {value!r}")
+            raise TelemetryError(f"{key} must be a number, got {_shown(value)}")
+        # Not a number fails the comparison, and so does infinity; math.isfinite would overflow on a huge integer.
+        if not 0 <= value <= most:
+            raise TelemetryError(f"{key} must be from 0 to {most:g}, got {_shown(value)}")
         return float(value)
 
     def seconds(self, key: str) -> float:
@@ -167,5 +170,14 @@ class _Reader:
     def flag(self, key: str) -> bool:
         value = self._get(key)
         if not isinstance(value, bool):
-            raise TelemetryError(f"{key} must be true or false, got {value!r}")
+            raise TelemetryError(f"{key} must be true or false, got {_shown(value)}")
         return value
+
+
+def _shown(value: object) -> str:
+    """A hostile value in an error message: short, and without ``repr`` of an integer too long to be printed."""
+    if isinstance(value, int) and value.bit_length() > _MAX_SHOWN:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, list):
+        return f"a list of {len(value)} values"
+    return repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)[:_MAX_SHOWN]

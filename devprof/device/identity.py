@@ -73,17 +73,13 @@ def board_facts() -> dict[str, str]:
 
 def _short_name(facts: dict[str, str]) -> str:
     """A name that a person would recognise in a figure; ``device_key`` is what tells boards apart."""
-    name = facts.get("board") or facts.get("cpu") or "device"
-    if "board" in facts and facts.get("machine", "").startswith(("x86", "AMD64")):
-        name = facts.get("cpu", name)
-    for noise in ("(R)", "(TM)", "CPU", "Processor", "Raspberry Pi Foundation"):
+    if "board" in facts and not facts.get("machine", "").startswith("x86"):
+        return facts["board"]
+    # A PC's board name says nothing about its speed; its processor does.
+    name = facts.get("cpu", "device")
+    for noise in ("(R)", "(TM)", "CPU", "Processor"):
         name = name.replace(noise, "")
-    words = " ".join(name.split("@")[0].split())
-    return (
-        f"{words}, {facts.get('cores_physical', '?')} cores"
-        if "board" not in facts or words == facts.get("cpu")
-        else words
-    )
+    return f"{' '.join(name.split('@')[0].split())}, {facts.get('cores_physical', '?')} cores"
 
 
 def identify(*, processor: str = "cpu", threads: int | None = None, name: str | None = None) -> Device:

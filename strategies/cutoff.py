@@ -1,0 +1,109 @@
+"""One cut-off for each kind of processor, around any Flower strategy: the rule of the Flower paper.
+
+Clients on a slow processor stop after ``tau`` seconds and return what they have; results are weighed by the examples they
+stand for (Beutel et al., "Flower: A friendly federated learning framework", 2020, and Mathur et al., "On-device federated
+learning with Flower", 2021).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from flwr.serverapp.strategy import Strategy
+
+from strategies.composed import Answer, Assignment, ComposedStrategy
+from strategies.messages import ConfigValue, told_weight, weight_key
+
+__all__ = ["CutoffStrategy"]
+
+_log = logging.getLogger(__name__)
+
+
+class CutoffStrategy(ComposedStrategy):
+    """Cuts each client off after its processor's ``tau``, and weighs partial results by the examples done.
+
+    Args:
+        inner: What samples clients and aggregates.
+        cutoff_s: Seconds from the arrival of the message to the end of training, by processor; a processor that is not in
+            the mapping, or for which the function returns ``None``, has no cut-off.
+        processor_of: The processor of a node.
+        local_epochs: Passes to ask for; ``None`` leaves it to the inner strategy's config and the client.
+        batch_size: Samples per step to ask for; ``None`` as above.
+        transport_allowance_s: Seconds that the server waits beyond the cut-off: both transfers and the scheduling of
+            messages have to fit.
+        client_name: The stable name of a node's client; by default the node id.
+        name: Name written into the round log.
+
+    Raises:
+        ValueError: If a cut-off in the mapping is negative or not a number, or the inner strategy cannot be wrapped.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        cutoff_s: Mapping[str, float] | Callable[[str], float | None],
+        processor_of: Callable[[int], str],
+        *,
+        local_epochs: int | None = None,
+        batch_size: int | None = None,
+        transport_allowance_s: float = 30.0,
+        client_name: Callable[[int], str] | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(inner, name=name)
+        if not callable(cutoff_s):
+            for processor, seconds in cutoff_s.items():
+                _check_cutoff(processor, seconds)
+        if not 0 <= transport_allowance_s < math.inf:
+            raise ValueError(f"transport_allowance_s must be at least 0 and finite, got {transport_allowance_s}")
+        self._cutoff_s: Callable[[str], float | None] = cutoff_s if callable(cutoff_s) else cutoff_s.get
+        self._processor_of = processor_of
+        self._local_epochs = local_epochs
+        self._batch_size = batch_size
+        self._client_name = client_name or str
+        self.transport_allowance_s = transport_allowance_s
+        self._unlimited: set[str] = set()
+
+    def client_name(self, node_id: int) -> str:
+        """The name that was given for the node."""
+        return self._client_name(node_id)
+
+    def assign(
+        self,
+        server_round: int,  # noqa: ARG002 - the rule is the same in every round
+        node_ids: Sequence[int],
+        size_bytes: int,  # noqa: ARG002 - and does not look at transfers
+    ) -> dict[int, Assignment]:
+        """Each node's cut-off, by its processor; every node is asked."""
+        return {node: self._assign(self._processor_of(node)) for node in node_ids}
+
+    def weigh(self, answers: Sequence[Answer]) -> list[float | None]:
+        """The examples done; without telemetry what the reply claims, and no weight if it claims nothing."""
+        return [
+            told_weight(answer.reply, weight_key(self.inner))
+            if answer.telemetry is None
+            else float(answer.telemetry.examples_done) or None
+            for answer in answers
+        ]
+
+    def _assign(self, processor: str) -> Assignment:
+        cutoff_s = self._cutoff_s(processor)
+        if cutoff_s is None and processor not in self._unlimited:
+            self._unlimited.add(processor)
+            _log.warning("no cut-off is set for the processor %r: its clients do all their work", processor)
+        values: dict[str, ConfigValue | None] = {"cutoff-s": cutoff_s}
+        if self._local_epochs is not None:
+            values["local-epochs"] = self._local_epochs
+        if self._batch_size is not None:
+            values["batch-size"] = self._batch_size
+        if cutoff_s is None:
+            return Assignment(values)
+        _check_cutoff(processor, cutoff_s)
+        return Assignment(values, deadline_s=cutoff_s + self.transport_allowance_s)
+
+
+def _check_cutoff(processor: str, seconds: float) -> None:
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"the cut-off for the processor {processor!r} must be at least 0 and finite, got {seconds}")

@@ -1,0 +1,223 @@
+"""Rounds planned from predictions, around any Flower strategy."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+
+from flwr.serverapp.strategy import Strategy
+
+from devprof.plan.correction import CorrectedEstimator
+from devprof.plan.estimator import StepEstimator
+from devprof.plan.planner import plan_round
+from devprof.plan.settings import ClientState, PlannerSettings
+from devprof.records import ClientPlan, RoundPlan
+from strategies.composed import Answer, Assignment, ComposedStrategy, finite_or_none
+from strategies.directory import ClientDirectory
+from strategies.messages import told_weight, weight_key
+from strategies.telemetry import Telemetry
+from strategies.weights import check_tempering, tempered_weights
+
+__all__ = ["PlannedStrategy"]
+
+_log = logging.getLogger(__name__)
+
+# No device does a training step faster: such telemetry is broken, whatever else it says.
+_LEAST_STEP_S = 1e-6
+
+
+class PlannedStrategy(ComposedStrategy):
+    """Plans each round: a deadline, and for each client as many steps as it can do by then, at the best batch size.
+
+    Before a round :func:`devprof.plan.planner.plan_round` plans for the clients that the inner strategy sampled, and each
+    gets a config of its own (``local-steps local-epochs batch-size cutoff-s learning-rate-scale``); who could do nothing
+    useful by the deadline is not asked. After it, telemetry corrects the predictions for the next, late replies included,
+    and replies are weighed by data and, tempered, against the work they lack (:mod:`strategies.weights`); strategies that
+    ignore weights, such as FedMedian, go on ignoring them.
+
+    A client that the directory does not know gets a round of ``local_epochs`` passes without a limit on steps (cut off at the
+    deadline where the others have one), and is planned for once its reply says what it is. It is in no :class:`RoundPlan` until
+    then.
+
+    The server waits for a reply until the deadline, and then for one step of that client and the allowance: a step that was
+    begun is ended, and its work would be lost for a moment.
+
+    Args:
+        inner: What samples clients and aggregates.
+        settings: What a round should be.
+        estimator: Where predictions come from; it is wrapped in a :class:`CorrectedEstimator` unless it is one. ``None``
+            starts from nothing and learns.
+        clients: Who is behind the node ids.
+        gamma: How far weights are normalised by work: 0 not at all (averaging by data), 1 entirely (FedNova).
+        max_ratio: Largest factor by which work may change a weight.
+        transport_allowance_s: Seconds that the server waits beyond the deadline, for what is not in the plan: scheduling
+            of messages, and links slower than told. Flower 1.41 takes 2 to 6 s to bring a message to a client's handler.
+        forget_after_rounds: Rounds in a row that a client is left out before what was seen of it is forgotten: a board that
+            has cooled down, or once reported nonsense, gets another chance if its first prediction allows.
+        name: Name written into the round log.
+
+    Attributes:
+        plans: The plans of all rounds so far.
+        estimator: The corrected predictions.
+        clients: The directory.
+
+    Raises:
+        ValueError: If an argument is out of range, or the inner strategy cannot be wrapped.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        settings: PlannerSettings,
+        estimator: StepEstimator | None,
+        clients: ClientDirectory,
+        *,
+        gamma: float = 0.5,
+        max_ratio: float = 5.0,
+        transport_allowance_s: float = 10.0,
+        forget_after_rounds: int = 10,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(inner, name=name)
+        check_tempering(gamma, max_ratio)
+        if not 0 <= transport_allowance_s < math.inf:
+            raise ValueError(f"transport_allowance_s must be at least 0 and finite, got {transport_allowance_s}")
+        if forget_after_rounds < 1:
+            raise ValueError(f"forget_after_rounds must be at least 1, got {forget_after_rounds}")
+        self.settings = settings
+        self.estimator = estimator if isinstance(estimator, CorrectedEstimator) else CorrectedEstimator(estimator)
+        self.clients = clients
+        self.gamma = gamma
+        self.max_ratio = max_ratio
+        self.transport_allowance_s = transport_allowance_s
+        self.plans: list[RoundPlan] = []
+        self.forget_after_rounds = forget_after_rounds
+        self._left_out: dict[str, int] = {}
+        self._round: dict[int, tuple[ClientState, ClientPlan]] = {}
+
+    def client_name(self, node_id: int) -> str:
+        """The client's name in the directory."""
+        return self.clients.name(node_id)
+
+    def assign(self, server_round: int, node_ids: Sequence[int], size_bytes: int) -> dict[int, Assignment]:
+        """Plan the round, and say what each node is to do; nodes that are left out are logged with the reason."""
+        states = {node: state for node in node_ids if (state := self.clients.state(node)) is not None}
+        plan = plan_round(
+            list(states.values()),
+            self.estimator,
+            self.settings,
+            payload_bytes=size_bytes,
+            server_round=server_round,
+        )
+        self.plans.append(plan)
+        self._round = {
+            node: (state, own)
+            for (node, state), own in zip(states.items(), plan.clients, strict=True)
+            if own.participates
+        }
+        self._note_left_out(states, plan)
+        asked = {node: self._planned(state, own, plan.deadline_s) for node, (state, own) in self._round.items()}
+        asked |= {node: self._discovery(plan.deadline_s) for node in node_ids if node not in states}
+        return asked
+
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """Correct predictions, start-up times and the directory by what clients did."""
+        for answer in answers:
+            if answer.telemetry is not None:
+                self._learn(answer.node_id, answer.telemetry, told_weight(answer.reply, weight_key(self.inner)))
+
+    def late_reply(self, node_id: int, telemetry: Telemetry) -> None:
+        """Learn how long the work took, which is true although it came too late."""
+        self._learn(node_id, telemetry, None)
+
+    def weigh(self, answers: Sequence[Answer]) -> list[float | None]:
+        """Weights by data, tempered by work; without telemetry the planned steps count as done."""
+        samples = [self._samples(answer) for answer in answers]
+        work = [self._work(answer) for answer in answers]
+        return list(tempered_weights(samples, work, gamma=self.gamma, max_ratio=self.max_ratio))
+
+    # The way out ----------------------------------------------------------------------------------------------------
+
+    def _planned(self, state: ClientState, plan: ClientPlan, deadline_s: float) -> Assignment:
+        estimate = self.estimator.estimate_board(state.client, state.device, plan.batch_size)
+        last_step_s = 0.0 if estimate is None else estimate.step_s_hi
+        return Assignment(
+            values={
+                "local-steps": plan.local_steps,
+                "local-epochs": plan.local_epochs,
+                "batch-size": plan.batch_size,
+                "cutoff-s": finite_or_none(plan.cutoff_s),
+                "learning-rate-scale": plan.learning_rate_scale,
+            },
+            deadline_s=finite_or_none(deadline_s + last_step_s + self.transport_allowance_s),
+            predicted_s=finite_or_none(plan.predicted_s),
+        )
+
+    def _discovery(self, deadline_s: float) -> Assignment:
+        return Assignment(
+            values={
+                # No limit on steps: the whole passes that it makes say how much data it has.
+                "local-steps": None,
+                "local-epochs": self.settings.local_epochs,
+                "batch-size": self.settings.batch_size,
+                "cutoff-s": finite_or_none(deadline_s),
+                "learning-rate-scale": 1.0,
+            },
+            deadline_s=finite_or_none(deadline_s + self.transport_allowance_s),
+        )
+
+    def _note_left_out(self, states: Mapping[int, ClientState], plan: RoundPlan) -> None:
+        for (node_id, state), own in zip(states.items(), plan.clients, strict=True):
+            if own.participates:
+                self._left_out.pop(own.client, None)
+                continue
+            rounds = self._left_out.get(own.client, 0) + 1
+            # Said aloud once, not in every round that follows.
+            level = logging.WARNING if rounds == 1 else logging.INFO
+            _log.log(level, "round %d: client %s is left out: %s", plan.server_round, own.client, own.reason)
+            self._left_out[own.client] = rounds
+            if rounds % self.forget_after_rounds == 0:
+                self.clients.forget(node_id)
+                self.estimator.forget(state.client, state.device)
+
+    # The way back ---------------------------------------------------------------------------------------------------
+
+    def _learn(self, node_id: int, telemetry: Telemetry, told: float | None) -> None:
+        samples = None if self.clients.state(node_id) else self._discovered_samples(telemetry, told)
+        self.clients.learn(node_id, telemetry, samples=samples)
+        if telemetry.steps_done == 0:
+            return
+        if telemetry.step_s < _LEAST_STEP_S:
+            _log.warning(
+                "client %s says %g s per step, which is not learned from", self.client_name(node_id), telemetry.step_s
+            )
+            return
+        self.estimator.observe(
+            self.clients.device(node_id) or telemetry.device,
+            telemetry.batch_size,
+            telemetry.step_s,
+            board=self.client_name(node_id),
+        )
+
+    def _discovered_samples(self, telemetry: Telemetry, told: float | None) -> int | None:
+        """The data of a client on its first round: whole passes tell exactly, else it is what the reply claims."""
+        if not telemetry.cut and telemetry.examples_done >= self.settings.local_epochs:
+            return telemetry.examples_done // self.settings.local_epochs
+        return int(told) if told is not None and told >= 1 and told == int(told) else None
+
+    def _samples(self, answer: Answer) -> float:
+        state = self.clients.state(answer.node_id)
+        if state is not None:
+            return float(state.samples)
+        told = told_weight(answer.reply, weight_key(self.inner))
+        if told is not None:
+            return told
+        return 1.0 if answer.telemetry is None else float(max(1, answer.telemetry.examples_done))
+
+    def _work(self, answer: Answer) -> float | None:
+        _, plan = self._round.get(answer.node_id, (None, None))
+        scale = 1.0 if plan is None else plan.learning_rate_scale
+        if answer.telemetry is not None:
+            return answer.telemetry.steps_done * scale
+        return None if plan is None else plan.local_steps * scale

@@ -1,0 +1,141 @@
+"""Real children: what a run and each kind of failure becomes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from devprof.device.identity import identify
+from devprof.measure.harness import MeasureOptions, measure_workload
+from devprof.records import Workload
+
+SUPPORT = Path(__file__).parents[2] / "support"
+QUICK = MeasureOptions(min_time_s=0.05, timeout_s=60.0)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _support_on_path(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
+
+
+def measure(model, options=QUICK, **changes):
+    return measure_workload(Workload(model, **{"batch_size": 2} | changes), identify(threads=1), options)
+
+
+def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
+    run, steps = measure("seed:cnn", batch_size=3)
+    assert run.status == "ok", run.error
+    measured = [step.step_ns / 1e9 for step in steps if step.kind == "measured"]
+    assert run.steps == len(measured) >= 5
+    assert min(measured) <= run.step_s <= max(measured)
+    assert run.warmup_steps == sum(step.kind == "warmup" for step in steps) >= 5
+    phases = [step for step in steps if step.kind == "phases"]
+    assert len(phases) == 10
+    assert all(step.step_ns == step.forward_ns + step.backward_ns + step.optimizer_ns for step in phases)
+    assert (run.image_size, run.num_classes, run.parameters, run.trainable_parameters) == (28, 10, 47226, 47226)
+    assert run.rss_peak_bytes > run.rss_baseline_bytes > 50e6
+    assert run.energy_source == "none"
+    assert run.energy_j is None
+    assert "torch" in json.loads(run.versions)
+
+
+def test_an_inference_is_timed_without_phases():
+    run, steps = measure("seed:mlp", task="infer")
+    assert (run.status, run.task, run.backward_s) == ("ok", "infer", None)
+    assert {step.kind for step in steps} == {"warmup", "measured"}
+
+
+def test_what_a_model_prints_does_not_disturb():
+    run, _ = measure("faulty_models:noisy")
+    assert run.status == "ok", run.error
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "reason"),
+    [
+        ("faulty_models:segfaults", "crashed", "SIGSEGV"),
+        ("faulty_models:killed", "killed", "SIGKILL"),
+        ("faulty_models:exits", "crashed", "exit code 7"),
+        ("faulty_models:too_big", "oom", "can't allocate memory"),
+        ("faulty_models:wrong_shape", "error", "shapes cannot be multiplied"),
+        ("faulty_models:not_a_module", "error", "not a torch.nn.Module"),
+        ("faulty_models:godo", "error", "closest: faulty_models:good"),
+    ],
+)
+def test_a_failure_is_a_row_with_its_reason(model, status, reason):
+    run, steps = measure(model)
+    assert (run.status, run.step_s, steps) == (status, None, [])
+    assert reason in run.error
+    assert run.model == model
+
+
+def test_an_image_size_that_does_not_fit_is_an_error_row():
+    run, _ = measure("seed:lstm", image_size=32)
+    assert run.status == "error"
+    assert "takes no images" in run.error
+
+
+def test_a_cuda_run_without_cuda_says_so():
+    device = identify(processor="cuda", threads=1)
+    run, _ = measure_workload(Workload("seed:cnn"), device, QUICK)
+    if run.status == "ok":
+        assert run.accelerator_peak_bytes > 0
+    else:
+        assert "no CUDA device" in run.error
+
+
+def test_a_child_that_hangs_becomes_a_timeout_and_leaves_no_process():
+    run, _ = measure("faulty_models:hangs", MeasureOptions(min_time_s=0.05, timeout_s=8.0))
+    assert run.status == "timeout"
+    assert "--timeout" in run.error
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "faulty_models:hangs" not in listed
+
+
+def test_a_child_dies_with_its_parent():
+    script = (
+        "from devprof.measure.harness import *; from devprof.device.identity import identify; from devprof.records import Workload\n"
+        "measure_workload(Workload('faulty_models:hangs', batch_size=61), identify(threads=1), MeasureOptions(timeout_s=60))\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script])
+    child = _wait_for_child(parent.pid)
+    parent.kill()
+    parent.wait()
+    assert _gone(child)
+
+
+def _wait_for_child(parent):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        listed = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines()[1:]:
+            pid, ppid, args = line.split(None, 2)
+            if (
+                int(ppid) == parent
+                and "measure.worker" in args
+                and Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+            ):
+                return int(pid)
+        threading.Event().wait(0.05)
+    raise AssertionError("the child never started")
+
+
+def _gone(pid):
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, signal.SIG_DFL)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            return True
+        threading.Event().wait(0.05)
+    return False
