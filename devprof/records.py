@@ -277,6 +277,24 @@ class Prediction:
     memory_bytes: float | None = None
     memory_hi_bytes: float | None = None
 
+    @classmethod
+    def beside(cls, estimate: Estimate, run: Measurement) -> Prediction:
+        """An estimate beside the run that shows whether it was right."""
+        return cls(
+            device=run.device,
+            model=run.model,
+            mode=run.mode,
+            batch_size=run.batch_size,
+            step_s=estimate.step_s,
+            step_s_lo=estimate.step_s_lo,
+            step_s_hi=estimate.step_s_hi,
+            basis=estimate.basis,
+            measured_step_s=run.step_s,
+            measured_rss_peak_bytes=run.rss_peak_bytes,
+            memory_bytes=estimate.memory_bytes,
+            memory_hi_bytes=estimate.memory_hi_bytes,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ClientPlan:
@@ -342,7 +360,7 @@ class RoundLog:
         examples_done: Samples trained on, as the client says.
         batch_size: Samples per step.
         cutoff_s: The client's own limit; ``None`` without one.
-        deadline_s: The server's deadline for it; ``None`` without one.
+        deadline_s: The server's deadline for it, counted from ``sent_s``; ``None`` without one.
         predicted_s: Predicted seconds of its part; ``None`` without a prediction.
     """
 

@@ -59,22 +59,35 @@ def format_seconds(seconds: float | None) -> str:
     """A duration with three significant digits and the unit a person would choose; an en dash for ``None``."""
     if seconds is None or math.isnan(seconds):
         return "–"
-    size = abs(seconds)
-    if size >= 7200:
-        return f"{seconds / 3600:.3g} h"
-    if size >= 120:
-        return f"{seconds / 60:.3g} min"
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if size >= factor:
-            return f"{seconds / factor:.3g} {unit}"
-    return f"{seconds / 1e-9:.3g} ns" if size else "0 s"
+    if seconds == 0:
+        return "0 s"
+    # Ascending: the first unit in which the rounded number stays small. A quantity is rounded before its unit is chosen,
+    # so that 0.9996 s is 1 s and not 1e+03 ms.
+    for unit, factor, limit in _TIME_STEPS:
+        if abs(rounded := _three_digits(seconds / factor)) < limit:
+            return f"{_plain(rounded)} {unit}"
+    return f"{_plain(_three_digits(seconds / 3600))} h"
 
 
 def format_bytes(size: float | None) -> str:
     """A size in binary units with three significant digits; an en dash for ``None``."""
     if size is None or math.isnan(size):
         return "–"
-    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if abs(size) >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size:.0f} B"
+    if abs(size) < 1024:
+        return f"{size:.0f} B"
+    for unit, factor in (("KiB", 1 << 10), ("MiB", 1 << 20)):
+        # From 1000 on, the next unit: four digits before the point are no longer read at a glance.
+        if abs(rounded := _three_digits(size / factor)) < 1000:
+            return f"{_plain(rounded)} {unit}"
+    return f"{_plain(_three_digits(size / (1 << 30)))} GiB"
+
+
+_TIME_STEPS = (("ns", 1e-9, 1000), ("µs", 1e-6, 1000), ("ms", 1e-3, 1000), ("s", 1.0, 120), ("min", 60.0, 120))
+
+
+def _three_digits(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def _plain(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

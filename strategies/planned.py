@@ -102,7 +102,8 @@ class PlannedStrategy(ComposedStrategy):
 
     def assign(self, server_round: int, node_ids: Sequence[int], size_bytes: int) -> dict[int, Assignment]:
         """Plan the round, and say what each node is to do; nodes that are left out are logged with the reason."""
-        states = {node: state for node in node_ids if (state := self.clients.state(node)) is not None}
+        # Flower samples in random order; plans are easier to compare in one.
+        states = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
         plan = plan_round(
             list(states.values()),
             self.estimator,

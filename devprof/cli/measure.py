@@ -117,9 +117,8 @@ def command(
     )
     options = MeasureOptions(min_time_s=min_time, timeout_s=timeout, suite=chosen.name if chosen else None)
     device = identify(processor=processor, threads=threads, name=device_name)
-    to_do, kept = _left_to_do(configurations, device, output, retry_failed=retry_failed)
-    rows, interrupted = _measure_all(to_do, kept, device, options, output)
-    _show(rows, len(kept), len(to_do), output, as_json=as_json, interrupted=interrupted)
+    rows, interrupted = measure_all(configurations, device, options, output, retry_failed=retry_failed)
+    _show(rows, len(configurations), output, as_json=as_json, interrupted=interrupted)
     if interrupted:
         sys.exit(1)
 
@@ -141,34 +140,32 @@ def _require_known_models(names: Sequence[str]) -> None:
         raise click.UsageError("\n".join(bad.values()))
 
 
-def _left_to_do(
-    configurations: Sequence[Configuration], device: Device, output: Path, *, retry_failed: bool
-) -> tuple[list[Configuration], list[Configuration]]:
-    """What is still to be measured, and what an earlier command has finished."""
-    from devprof.measure.sweep import is_finished
-    from devprof.store.folder import read_records
-
-    runs = [run for run in read_records(output, "runs", Measurement) if run.status == "ok" or not retry_failed]
-    kept = [configuration for configuration in configurations if is_finished(configuration, device, runs)]
-    return [configuration for configuration in configurations if configuration not in kept], kept
-
-
-def _measure_all(
-    to_do: Sequence[Configuration],
-    kept: Sequence[Configuration],
+def measure_all(
+    configurations: Sequence[Configuration],
     device: Device,
     options: MeasureOptions,
     output: Path,
+    *,
+    retry_failed: bool = False,
 ) -> tuple[list[Measurement], bool]:
-    """The rows of this command, each stored as soon as it stands, and whether the user interrupted."""
-    from devprof.measure.sweep import run_sweep
-    from devprof.store.folder import write_run
+    """Measure what is not finished in a folder yet, storing each row as soon as it stands, with a progress bar on stderr.
 
+    Returns:
+        The rows that were added, and whether the user interrupted.
+    """
+    from devprof.measure.sweep import is_finished, run_sweep
+    from devprof.store.folder import read_records, write_run
+
+    runs = [run for run in read_records(output, "runs", Measurement) if run.status == "ok" or not retry_failed]
+    to_do = [configuration for configuration in configurations if not is_finished(configuration, device, runs)]
+    kept = len(configurations) - len(to_do)
+    if kept:
+        click.echo(f"{kept} of {len(configurations)} configurations were finished already in {output}.", err=True)
     rows: list[Measurement] = []
     if not to_do:
         return rows, False
     with _progress() as progress, _sigterm_as_interrupt():
-        bar = progress.add_task("starting", total=len(to_do) + len(kept), completed=len(kept))
+        bar = progress.add_task("starting", total=len(configurations), completed=kept)
 
         def show(configuration: Configuration) -> None:
             progress.update(bar, description=_label(configuration))
@@ -183,6 +180,7 @@ def _measure_all(
                         f"{run.model} {run.mode} batch {run.batch_size}: {run.status}: {run.error}", markup=False
                     )
         except KeyboardInterrupt:
+            click.echo(f"Interrupted: {len(rows)} of {len(to_do)} finished and kept.", err=True)
             return rows, True
     return rows, False
 
@@ -222,11 +220,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _show(
-    rows: Sequence[Measurement], kept: int, asked: int, output: Path, *, as_json: bool, interrupted: bool
-) -> None:
+def _show(rows: Sequence[Measurement], asked: int, output: Path, *, as_json: bool, interrupted: bool) -> None:
     if as_json:
-        echo_json({"output": str(output), "already_finished": kept, "interrupted": interrupted, "runs": rows})
+        echo_json({"output": str(output), "configurations": asked, "interrupted": interrupted, "runs": rows})
     elif rows:
         columns = [("model", False), ("mode", False), ("batch", True), ("status", False)]
         columns += [
@@ -237,12 +233,8 @@ def _show(
             ("warnings", False),
         ]
         stdout_table(f"Measured on {rows[0].device}", columns, [_line(run) for run in rows])
-    if kept:
-        click.echo(f"{kept} configuration(s) were finished already in {output}.", err=True)
     if interrupted:
-        click.echo(
-            f"Interrupted: {len(rows)} of {asked} finished and kept; the same command goes on from here.", err=True
-        )
+        click.echo("The same command goes on from here.", err=True)
 
 
 def _line(run: Measurement) -> tuple[str, ...]:

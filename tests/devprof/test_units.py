@@ -44,6 +44,11 @@ def test_what_is_no_size_is_refused(text):
         (0.0012, "1.2 ms"),
         (3.456, "3.46 s"),
         (600, "10 min"),
+        (0.9996, "1 s"),
+        (0.0009997, "1 ms"),
+        (7200, "2 h"),
+        (3.6e6, "1000 h"),
+        (-0.5, "-500 ms"),
         (2e-6, "2 µs"),
         (3e-9, "3 ns"),
     ],
@@ -53,7 +58,17 @@ def test_durations_are_shown_with_three_digits(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(None, "–"), (12, "12 B"), (1536, "1.5 KiB"), (3 << 20, "3 MiB"), (5 << 30, "5 GiB")]
+    ("size", "text"),
+    [
+        (None, "–"),
+        (12, "12 B"),
+        (1536, "1.5 KiB"),
+        (3 << 20, "3 MiB"),
+        (5 << 30, "5 GiB"),
+        (1010 << 20, "0.986 GiB"),
+        (1023, "1023 B"),
+        (5000 << 30, "5000 GiB"),
+    ],
 )
 def test_sizes_are_shown_in_binary_units(size, text):
     assert format_bytes(size) == text

@@ -1,0 +1,77 @@
+"""``devprof fit``: from measurements to a cost model, with its errors on what it did not see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from devprof.cli.common import echo_json, json_option, log_to_stderr, stdout_table
+
+if TYPE_CHECKING:
+    from devprof.costmodel.evaluate import ErrorReport
+    from devprof.costmodel.summary import CostReport
+
+
+@click.command("fit")
+@click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The cost model's file."
+)
+@json_option
+def command(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
+    """Fit a cost model to all runs in the measurement folders DIR... and print its errors.
+
+    Errors are those on model families (and models) that were left out of the fit, one after the other: what to expect for a
+    model that was never measured. Models are traced once and kept in a cache (DEVPROF_CACHE), so a second fit is quick.
+    """
+    from devprof.cli.tables import load_all_runs
+    from devprof.costmodel.model import CostModel
+
+    log_to_stderr()
+    model = CostModel.fit(load_all_runs(folders))
+    model.save(output)
+    report = model.report
+    if as_json:
+        echo_json({"output": str(output), "devices": model.devices, **report.to_dict()})
+        return
+    stdout_table(
+        "Errors of step time on what was left out of the fit", _COLUMNS, [_row(error) for error in report.errors]
+    )
+    if any(error.mape is not None for error in report.memory_errors):
+        stdout_table("Errors of peak memory", _COLUMNS, [_row(error) for error in report.memory_errors])
+    _show_remarks(report)
+    click.echo(f"{output}: fitted to {report.used_rows} of {report.total_rows} runs on {', '.join(model.devices)}")
+
+
+_COLUMNS = [("device", False), ("mode", False), ("left out", False), ("rows", True), ("groups", True)]
+_COLUMNS += [
+    ("mean", True),
+    ("median", True),
+    ("within 10 %", True),
+    ("within 20 %", True),
+    ("90 % interval covers", True),
+]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _row(error: ErrorReport) -> tuple[str, ...]:
+    shares = (error.mape, error.median, error.within_10, error.within_20, error.coverage_90)
+    named = (error.device, error.mode, error.scheme, str(error.rows), str(error.groups))
+    return (*named, *(_percent(share) for share in shares))
+
+
+def _show_remarks(report: CostReport) -> None:
+    for error in report.errors:
+        if error.note:
+            click.echo(f"{error.device}, {error.mode}, {error.scheme}: {error.note}", err=True)
+    for reason, count in report.rejected.items():
+        click.echo(f"left out {count} run(s): {reason}", err=True)
+    for model, reason in report.dropped_models.items():
+        click.echo(f"left out {model}: {reason}", err=True)
+    for name, note in report.interval_notes.items():
+        click.echo(f"interval of {name}: {note}", err=True)

@@ -1,0 +1,193 @@
+"""Predictions corrected by what really happened: a filter on the logarithm of observed over predicted step time.
+
+A device that throttles, shares its processor or differs from the measured one is off by a factor; the factor is learned from
+each round's telemetry. Per board and per device name runs a scalar Kalman filter (random walk seen through noise). A value
+beyond three standard deviations moves it no further than one at three would (Huber's rule), so that a single absurd value does
+little harm; a second that agrees with the first is believed at once, so that real throttling is learned in two rounds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from devprof.plan.affine import estimate_from_points
+from devprof.plan.estimator import Z90, StepEstimator
+from devprof.records import Estimate
+
+__all__ = ["CorrectedEstimator", "LogFilter"]
+
+# Round-to-round standard deviation of a round's mean step time, and of the walk of the true factor, in log time.
+_NOISE_SD = 0.08
+_DRIFT_SD = 0.03
+# A prior narrower than this would call every honest round absurd.
+_LEAST_PRIOR_SD = 0.03
+# What one observation of an unknown device is worth.
+_FIRST_SD = 0.2
+_GUARD_SD = 3.0
+
+
+@dataclass(slots=True)
+class LogFilter:
+    """A robust scalar Kalman filter of a quantity in log space.
+
+    Attributes:
+        mean: The present belief.
+        variance: Variance of the belief.
+        noise: Variance of an observation around the truth.
+        drift: Variance that the truth gains between two observations.
+        observations: How many have been taken in.
+        suspect: The last observation, if it was beyond the guard.
+    """
+
+    mean: float
+    variance: float
+    noise: float
+    drift: float
+    observations: int = 0
+    suspect: float | None = None
+
+    @classmethod
+    def with_prior(cls, mean: float, sd: float) -> LogFilter:
+        """A filter whose next observation is expected at ``mean``, give or take ``sd``."""
+        total = max(sd, _LEAST_PRIOR_SD) ** 2
+        noise = min(_NOISE_SD**2, total / 2)
+        # A drift of at most a quarter of the noise lets the interval shrink with every observation that agrees.
+        return cls(mean=mean, variance=total - noise, noise=noise, drift=min(_DRIFT_SD**2, noise / 4))
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the next observation around :attr:`mean`."""
+        return math.sqrt(self.variance + self.noise)
+
+    def observe(self, value: float) -> None:
+        """Take in one observation."""
+        if self.observations:
+            self.variance += self.drift
+        self.observations += 1
+        guard = _GUARD_SD * self.sd
+        innovation = value - self.mean
+        gain = self.variance / (self.variance + self.noise)
+        if abs(innovation) <= guard:
+            self.suspect = None
+            self.mean += gain * innovation
+            self.variance *= 1 - gain
+        elif self.suspect is not None and abs(value - self.suspect) <= max(guard, abs(innovation) / 3):
+            self.mean = (value + self.suspect) / 2
+            self.variance = self.noise
+            self.suspect = None
+        else:
+            self.suspect = value
+            self.mean += gain * math.copysign(guard, innovation)
+
+
+class CorrectedEstimator:
+    """Any estimator, corrected by observed step times; alone, it knows what it has observed.
+
+    Where the base predicts, the observed factor corrects it at every batch size, for the board that was observed and, more
+    slowly mixed, for boards of the same device name. Where it does not, observations stand alone: see
+    :func:`devprof.plan.affine.estimate_from_points` for how far they carry to other batch sizes.
+
+    Args:
+        base: What predicts before anything is observed; ``None`` for nothing.
+    """
+
+    def __init__(self, base: StepEstimator | None = None) -> None:
+        self._base = base
+        self._ratios: dict[tuple[str, str | None], LogFilter] = {}
+        self._points: dict[tuple[str, str | None], dict[int, LogFilter]] = {}
+
+    def observe(self, device: str, batch_size: int, step_s: float, *, board: str | None = None) -> None:
+        """Learn from one round of one client.
+
+        Args:
+            device: Name of the device.
+            batch_size: Samples per step.
+            step_s: Mean seconds per step of the round.
+            board: The client's stable name; ``None`` to learn about the device name only.
+
+        Raises:
+            ValueError: If a value is not positive or not finite: validate telemetry before learning from it.
+        """
+        if batch_size < 1 or not (step_s > 0 and math.isfinite(step_s)):
+            raise ValueError(f"an observation needs a positive batch size and time, got {batch_size} and {step_s} s")
+        base = self._predict(device, batch_size)
+        if base is None:
+            for key in {(device, None), (device, board)}:
+                _observe_point(self._points.setdefault(key, {}), batch_size, math.log(step_s))
+            return
+        prior = LogFilter.with_prior(0.0, _log_sd(base))
+        if board is not None:
+            ratio = self._ratios.get((device, board))
+            if ratio is None:
+                # A new board starts from what its kin have shown, with the doubt of one that was never seen.
+                kin = self._ratios.get((device, None), prior)
+                ratio = replace(prior, mean=kin.mean)
+                self._ratios[device, board] = ratio
+            ratio.observe(math.log(step_s / base.step_s))
+        self._ratios.setdefault((device, None), prior).observe(math.log(step_s / base.step_s))
+
+    def estimate(self, device: str, batch_size: int) -> Estimate | None:
+        """The estimate for a board of this name, or ``None`` where nothing is known or was observed."""
+        return self._corrected((device, None), batch_size)
+
+    def estimate_board(self, board: str, device: str, batch_size: int) -> Estimate | None:
+        """The estimate for this board if it was observed, else as :meth:`estimate`."""
+        if (device, board) in self._ratios or (device, board) in self._points:
+            return self._corrected((device, board), batch_size)
+        return self._corrected((device, None), batch_size)
+
+    def forget(self, board: str, device: str) -> None:
+        """Drop what was observed of a board, and of its device name if no other board of that name was observed."""
+        self._ratios.pop((device, board), None)
+        self._points.pop((device, board), None)
+        observed = [*self._ratios, *self._points]
+        if not any(name == device and other is not None for name, other in observed):
+            self._ratios.pop((device, None), None)
+            self._points.pop((device, None), None)
+
+    def correction(self, device: str, board: str | None = None) -> float:
+        """The factor on the base's prediction: 1.0 until something was observed."""
+        ratio = self._ratios.get((device, board)) or self._ratios.get((device, None))
+        return 1.0 if ratio is None else math.exp(ratio.mean)
+
+    def _predict(self, device: str, batch_size: int) -> Estimate | None:
+        return None if self._base is None else self._base.estimate(device, batch_size)
+
+    def _corrected(self, key: tuple[str, str | None], batch_size: int) -> Estimate | None:
+        base = self._predict(key[0], batch_size)
+        if base is None:
+            points = self._points.get(key) or self._points.get((key[0], None))
+            return _estimate_points(points, batch_size) if points else None
+        ratio = self._ratios.get(key) or self._ratios.get((key[0], None))
+        if ratio is None:
+            return base
+        centre_s = base.step_s * math.exp(ratio.mean)
+        factor = math.exp(Z90 * ratio.sd)
+        energy_j = base.energy_per_step_j
+        return replace(
+            base,
+            step_s=centre_s,
+            step_s_lo=centre_s / factor,
+            step_s_hi=centre_s * factor,
+            basis="observed",
+            # At unchanged power, energy follows time.
+            energy_per_step_j=None if energy_j is None else energy_j * math.exp(ratio.mean),
+        )
+
+
+def _observe_point(points: dict[int, LogFilter], batch_size: int, log_step: float) -> None:
+    known = points.get(batch_size)
+    if known is None:
+        points[batch_size] = known = LogFilter.with_prior(log_step, _FIRST_SD)
+    known.observe(log_step)
+
+
+def _estimate_points(points: dict[int, LogFilter], batch_size: int) -> Estimate:
+    nearest = min(points, key=lambda known: (abs(math.log(batch_size / known)), known))
+    steps = {known: math.exp(at.mean) for known, at in points.items()}
+    return estimate_from_points(steps, batch_size, log_sd=points[nearest].sd)
+
+
+def _log_sd(estimate: Estimate) -> float:
+    return math.log(estimate.step_s_hi / estimate.step_s_lo) / (2 * Z90)
