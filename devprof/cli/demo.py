@@ -38,6 +38,17 @@ if TYPE_CHECKING:
 
 _STEPS = 5
 
+_CLOCK_NOTE = (
+    "The federation trains for real; only its clock is virtual. A client's step takes what a step took when it was measured "
+    "in a second process that the cost model did not see, times the factor of its class; transfers follow from the size of "
+    "the model and the link. Flower's own scheduling delays, seconds per round on a real network, are left out: they are the "
+    "same for all."
+)
+_TARGET_NOTE = (
+    "The target is 95 % of the best accuracy that waiting for all reached; accuracy is the mean of the last three evaluations "
+    "within the same virtual time. One seed is shown: try others with --seed."
+)
+
 
 @click.command("demo")
 @click.option(
@@ -215,14 +226,7 @@ def _report(
         evaluations=comparison.evaluations,
         round_logs=comparison.round_logs,
         headline=HeadlineTable(tuple(Column(name, numeric) for name, numeric in result.columns), result.rows),
-        notes=(
-            "The federation trains for real; only its clock is virtual. A client's step takes what a step took when it was "
-            "measured in a second process that the cost model did not see, times the factor of its class; transfers follow "
-            "from the size of the model and the link. Flower's own scheduling delays, seconds per round on a real network, "
-            "are left out: they are the same for all four.",
-            "The target is 95 % of the best accuracy that waiting for all reached; accuracy is the mean of the last three "
-            "evaluations within the same virtual time. One seed is shown: try others with --seed.",
-        ),
+        notes=(_CLOCK_NOTE, _TARGET_NOTE),
         target_accuracy=comparison.target_accuracy,
     )
     return write_report(content, output / "report").page

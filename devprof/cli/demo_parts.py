@@ -172,5 +172,5 @@ def _verdict(wait: Outcome, planned: Outcome, target: str, *, faster: bool, as_a
     if faster and as_accurate:
         return f"Planned rounds reach {target} accuracy in {times}, and end at {ends}."
     if faster:
-        return f"Planned rounds reach {target} accuracy in {times}, but end less accurate, at {ends}: planning did not pay in this run."
+        return f"Planned rounds reach {target} accuracy in {times}, but end less accurate in this run, at {ends}."
     return f"Planned rounds were not faster to {target} accuracy in this run ({times}); they end at {ends}."

@@ -1,0 +1,103 @@
+"""What a fitted cost model says about itself: what it was made from, how wrong it is, and what a device is slow at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from devprof.costmodel.base import COLUMNS, UNITS, BaseModel, work
+from devprof.costmodel.evaluate import ErrorReport, Observation
+from devprof.units import format_seconds
+
+__all__ = ["Coefficient", "CostReport", "describe_coefficients"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """What one unit of work costs on a device in a mode.
+
+    Attributes:
+        device: Name of the device.
+        mode: ``full`` or ``head``.
+        name: Operator family or overhead.
+        seconds_per_unit: Seconds per unit.
+        unit: The unit: multiply-accumulate, element, parameter, operator or step.
+        share: Mean share of a step that it explains, over the fitted configurations.
+    """
+
+    device: str
+    mode: str
+    name: str
+    seconds_per_unit: float
+    unit: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_format_small(self.seconds_per_unit)} per {self.unit}, {self.share:.0%} of a step"
+
+
+@dataclass(frozen=True, slots=True)
+class CostReport:
+    """The report of a fit.
+
+    Attributes:
+        total_rows: Rows of the table.
+        used_rows: Rows that were learned from, repeats included.
+        rejected: Number of rows left out, by reason.
+        dropped_models: Models that cannot be traced, with the reason.
+        errors: Errors on left-out families and models, by device and mode.
+        memory_errors: The same for peak memory, by device.
+        coefficients: What work costs on each device in each mode.
+        interval_notes: How interval widths were found where residuals were too few, by device and mode.
+    """
+
+    total_rows: int
+    used_rows: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    dropped_models: Mapping[str, str] = field(default_factory=dict)
+    errors: tuple[ErrorReport, ...] = ()
+    memory_errors: tuple[ErrorReport, ...] = ()
+    coefficients: tuple[Coefficient, ...] = ()
+    interval_notes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CostReport:
+        """The report that :meth:`to_dict` wrote."""
+        return cls(
+            total_rows=int(data["total_rows"]),
+            used_rows=int(data["used_rows"]),
+            rejected=dict(data["rejected"]),
+            dropped_models=dict(data["dropped_models"]),
+            errors=tuple(ErrorReport(**one) for one in data["errors"]),
+            memory_errors=tuple(ErrorReport(**one) for one in data["memory_errors"]),
+            coefficients=tuple(Coefficient(**one) for one in data["coefficients"]),
+            interval_notes=dict(data["interval_notes"]),
+        )
+
+
+def describe_coefficients(
+    device: str, mode: str, base: BaseModel, observations: Sequence[Observation]
+) -> list[Coefficient]:
+    """The coefficients of a base with the share of a step that each explains, largest share first."""
+    seconds = np.array(base.seconds)
+    parts = np.stack([work(one.features, one.batch_size) * seconds for one in observations])
+    shares = (parts / parts.sum(axis=1, keepdims=True)).mean(axis=0)
+    rows = [
+        Coefficient(device, mode, name, float(cost), UNITS[name], float(share))
+        for name, cost, share in zip(COLUMNS, seconds, shares, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row.share)
+
+
+def _format_small(seconds: float) -> str:
+    """Seconds down to femtoseconds: a product on a GPU takes less than the nanosecond where everyday units end."""
+    if seconds >= 1e-9 or seconds == 0:
+        return format_seconds(seconds)
+    return f"{seconds * 1e12:.3g} ps" if seconds >= 1e-12 else f"{seconds * 1e15:.3g} fs"
