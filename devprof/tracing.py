@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 from devprof.costmodel.features import FEATURES_VERSION, Features
-from devprof.errors import DevprofError, MissingExtraError
+from devprof.errors import CostModelError, DevprofError, MissingExtraError
 from devprof.records import MODES, Workload
 from devprof.workloads.catalogue import build
 from devprof.workloads.names import split_name
@@ -91,7 +91,7 @@ def _version(distribution: str) -> str:
 def _read(path: Path) -> Features | None:
     try:
         return Features.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, CostModelError):
         # A missing or damaged cache entry costs a second, nothing else.
         return None
 

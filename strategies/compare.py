@@ -16,12 +16,12 @@ from statistics import fmean
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 
 from devprof.plan.estimator import StepEstimator
 from devprof.plan.settings import ClientState, PlannerSettings
 from devprof.records import Evaluation, RoundLog
 from strategies.baselines import Contender, Fleet
+from strategies.compat import seeded_sampling
 from strategies.roundlog import wasted_work
 from strategies.virtual import HorizonReached, VirtualDevice, VirtualGrid
 
@@ -159,7 +159,7 @@ def _run(experiment: Experiment, contender: Contender, horizon_s: float | None) 
         evaluations.append(Evaluation(contender.name, server_round, grid.clock.now_s(), accuracy, loss))
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
-    with _quiet_logs():
+    with _quiet_logs(), seeded_sampling(experiment.seed):
         strategy, wrapped = contender.set_up(grid, _fleet(experiment, grid))
         try:
             strategy.start(
@@ -174,20 +174,18 @@ def _run(experiment: Experiment, contender: Contender, horizon_s: float | None) 
     return _Run(grid, evaluations, wrapped.round_logs)
 
 
-def _fleet(experiment: Experiment, grid: Grid) -> Fleet:
-    nodes = list(grid.get_node_ids())
+def _fleet(experiment: Experiment, grid: VirtualGrid) -> Fleet:
+    nodes = grid.get_node_ids()
     clients = {
         node: ClientState(
-            client=f"client-{position:02d}",
+            client=grid.client_name(node),
             device=device.name,
             processor=device.processor,
             samples=samples,
             link=device.link,
             startup_s=device.startup_s,
         )
-        for position, (node, device, samples) in enumerate(
-            zip(nodes, experiment.devices, experiment.samples, strict=True)
-        )
+        for node, device, samples in zip(nodes, experiment.devices, experiment.samples, strict=True)
     }
     size = experiment.initial_arrays.count_bytes()
     return Fleet(clients, experiment.estimator, experiment.settings, size)

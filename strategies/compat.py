@@ -7,6 +7,7 @@ file to check. What Flower offers in public (``flwr.app``, ``flwr.serverapp``, `
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,6 +35,7 @@ __all__ = [
     "empty_run",
     "ensure_task_identity",
     "flower_offline_environment",
+    "seeded_sampling",
     "set_message_id",
     "set_source_node",
     "task_identity",
@@ -118,3 +120,18 @@ def flower_offline_environment() -> dict[str, str]:
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
     }
+
+
+@contextmanager
+def seeded_sampling(seed: int) -> Iterator[None]:
+    """Make Flower's sampling of nodes reproducible inside the block, and leave Python's random state as it was.
+
+    Strategies draw nodes with the global ``random`` module and take no seed; even where all nodes are taken their order
+    changes, and with it the last digits of every average.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -16,6 +16,7 @@ __all__ = ["Exchange", "Verdict", "judge", "message_category", "message_config",
 
 _MAX_DETAIL = 300
 _USEFUL = ("used", "partial")
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,10 @@ def wasted_work(round_logs: Iterable[RoundLog], *, device_s: float | None = None
             other_s += spent_s
     total_s = used_s + other_s if device_s is None else device_s
     # Both sides are long sums of the same parts in another order: they differ in the last digits.
-    if total_s < used_s * (1 - 1e-9):
+    if total_s < used_s * (1 - _ROUNDING):
         raise ValueError(f"device_s is {device_s}, less than the {used_s} s of the rows whose result was used")
-    return max(0.0, 1.0 - used_s / total_s) if total_s > 0 else 0.0
+    wasted = 1.0 - used_s / total_s if total_s > 0 else 0.0
+    return wasted if wasted > _ROUNDING else 0.0
 
 
 def _whole(value: object) -> int | None:

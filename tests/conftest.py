@@ -1,7 +1,13 @@
 """Fixtures that every test may use; nothing here touches the network or the user's own folders."""
 
+import contextlib
 import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -13,3 +19,28 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+@pytest.fixture
+def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Environment for ``flwr run``: offline, a home and a port of its own; what it leaves running is stopped by process id."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path / "flower"
+    home.mkdir()
+    own = {
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    yield os.environ | own
+    marker = f"FLWR_HOME={home}".encode()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if marker in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0") and process.pid != os.getpid():
+                process.kill()

@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="devprof", message="%(prog)s %(version)s")
+@click.version_option(package_name="devprof", message="devprof %(version)s")
 def main() -> None:
     """Measure a device once, know what any model costs on it, and plan federated rounds from that.
 

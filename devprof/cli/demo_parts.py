@@ -39,15 +39,15 @@ _FEDERATED = [Workload("seed:net", image_size=8, num_classes=10, batch_size=size
 _OTHERS = [
     Workload(model, batch_size=size, image_size=image)
     for model, image in (("seed:cnn", None), ("seed:lstm", None), ("resnet18", 64), ("mobilenetv3_small_050", 64))
-    for size in (4, 16)
+    for size in (4, 32)
 ]
 FITTED = [Configuration(workload, repeat) for workload in _FEDERATED for repeat in (0, 1)]
 FITTED += [Configuration(workload) for workload in _OTHERS]
-# Between two measured batch sizes, beyond them, and a network of a kind that was not measured at all.
+# Three between two measured batch sizes, and a network of a kind that was not measured at all.
 HELD_OUT = [
-    Configuration(Workload("seed:cnn", batch_size=8)),
-    Configuration(Workload("resnet18", batch_size=8, image_size=64)),
-    Configuration(Workload("seed:lstm", batch_size=64)),
+    Configuration(Workload("seed:cnn", batch_size=16)),
+    Configuration(Workload("seed:lstm", batch_size=16)),
+    Configuration(Workload("resnet18", batch_size=16, image_size=64)),
     Configuration(Workload("seed:mlp", batch_size=16)),
 ]
 
