@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,15 +77,19 @@ def stderr_console() -> Console:
     return Console(stderr=True)
 
 
+class _EchoHandler(logging.Handler):
+    """Writes to whatever stderr is at that moment, so that it outlives none."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname}: {self.format(record)}", err=True)
+
+
 def log_to_stderr() -> None:
     """Show the warnings of devprof's own loggers on stderr, one line each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     for name in ("devprof", "strategies"):
         logger = logging.getLogger(name)
-        if not logger.handlers:
-            logger.addHandler(handler)
-            logger.setLevel(logging.WARNING)
+        if not any(isinstance(handler, _EchoHandler) for handler in logger.handlers):
+            logger.addHandler(_EchoHandler(logging.WARNING))
 
 
 def _plain(value: Any) -> Any:
