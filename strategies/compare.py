@@ -213,7 +213,7 @@ def _logged_device_s(run: _Run) -> float:
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
     """A comparison has hundreds of rounds: who was late in each stands in the round log, and need not be told as well."""
-    loggers = [logging.getLogger(name) for name in ("flwr", "strategies.grid")]
+    loggers = [logging.getLogger(name) for name in ("flwr", "strategies.grid", "strategies.cutoff")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
