@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import logging
 import math
@@ -11,12 +12,32 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from devprof.errors import MissingExtraError
 from devprof.units import parse_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["CommaList", "Seconds", "echo_json", "json_option", "log_to_stderr", "stderr_console", "stdout_table"]
+__all__ = [
+    "EXTRAS",
+    "CommaList",
+    "Seconds",
+    "echo_json",
+    "json_option",
+    "log_to_stderr",
+    "missing_modules",
+    "require_extras",
+    "stderr_console",
+    "stdout_table",
+]
+
+# What each extra of the distribution brings, and what it is for.
+EXTRAS = {
+    "train": (("torch", "torchvision", "timm"), "measuring and tracing models"),
+    "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
+    "fl": (("flwr", "ray"), "federated learning with Flower"),
+    "report": (("altair", "vl_convert"), "pages and figures"),
+}
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -68,6 +89,23 @@ class CommaList(click.ParamType[tuple[Any, ...]]):
             if not part:
                 self.fail("the list has an empty entry", param, ctx)
         return tuple(dict.fromkeys(self.kind(part) for part in parts))
+
+
+def missing_modules(extra: str) -> list[str]:
+    """Modules of an extra that are not installed."""
+    return [name for name in EXTRAS[extra][0] if importlib.util.find_spec(name) is None]
+
+
+def require_extras(*extras: str) -> None:
+    """Find out that a package is missing now, not after an hour of measuring.
+
+    Raises:
+        MissingExtraError: For the first extra of which something is missing; the text is the pip command.
+    """
+    for extra in extras:
+        missing = missing_modules(extra)
+        if missing:
+            raise MissingExtraError(extra, missing[0], EXTRAS[extra][1])
 
 
 def stderr_console() -> Console:

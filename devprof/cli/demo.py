@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devprof.cli.common import echo_json, json_option, log_to_stderr, stdout_table
+from devprof.cli.common import EXTRAS, echo_json, json_option, log_to_stderr, require_extras, stdout_table
 from devprof.cli.demo_parts import (
     CLASSES,
     FITTED,
@@ -28,7 +28,6 @@ from devprof.cli.demo_parts import (
     repeats_of_federated,
     virtual_fleet,
 )
-from devprof.errors import MissingExtraError
 from devprof.records import Measurement, Prediction, StepTime
 from devprof.units import format_bytes, format_seconds
 
@@ -76,6 +75,7 @@ def command(output: Path, rounds: int, seed: int, as_json: bool) -> None:
     Takes about three minutes on two cores. A second run with the same folder reuses the measurements that are finished.
     """
     log_to_stderr()
+    require_extras(*EXTRAS)
     _say(1, f"measuring {len(FITTED) + len(HELD_OUT)} configurations, a fresh process each")
     runs = _measure(output)
     _say(2, "fitting a cost model to what was measured")
@@ -168,18 +168,15 @@ def _predict(output: Path, model: CostModel, runs: Sequence[Measurement]) -> lis
 
 
 def _federate(output: Path, model: CostModel, runs: Sequence[Measurement], rounds: int, seed: int) -> Comparison:
+    import torch
+
     from devprof.store.folder import read_records, write_records
+    from strategies.app.experiment import digits_experiment
+    from strategies.app.task import IMAGE_SIZE, MODEL
+    from strategies.baselines import contenders
+    from strategies.compare import compare
+    from strategies.estimators import CostModelEstimator
 
-    try:
-        import torch
-
-        from strategies.app.experiment import digits_experiment
-        from strategies.app.task import IMAGE_SIZE, MODEL
-        from strategies.baselines import contenders
-        from strategies.compare import compare
-        from strategies.estimators import CostModelEstimator
-    except ImportError as error:
-        raise MissingExtraError("fl", error.name or "flwr", "the federation") from error
     steps = read_records(output, "steps", StepTime)
     experiment = digits_experiment(
         virtual_fleet(repeats_of_federated(runs), steps),

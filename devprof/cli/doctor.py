@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import click
 
-from devprof.cli.common import echo_json, json_option, stdout_table
-
-_EXTRAS = {
-    "train": (("torch", "torchvision", "timm"), "measuring and tracing models"),
-    "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
-    "fl": (("flwr", "ray"), "federated learning with Flower"),
-    "report": (("altair", "vl_convert"), "pages and figures"),
-}
+from devprof.cli.common import EXTRAS, echo_json, json_option, missing_modules, stdout_table
 
 
 @click.command("doctor")
@@ -30,8 +21,8 @@ def command(as_json: bool) -> None:
 
     device = identify()
     checks: list[tuple[str, str, bool, str]] = []
-    for extra, (modules, purpose) in _EXTRAS.items():
-        absent = [name for name in modules if importlib.util.find_spec(name) is None]
+    for extra, (_, purpose) in EXTRAS.items():
+        absent = missing_modules(extra)
         detail = f"missing {', '.join(absent)}: pip install 'devprof[{extra}]'" if absent else purpose
         checks.append(("install", extra, not absent, detail))
     peak = peak_rss_bytes() is not None

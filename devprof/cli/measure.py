@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devprof.cli.common import CommaList, Seconds, echo_json, json_option, log_to_stderr, stderr_console, stdout_table
+from devprof.cli.common import (
+    CommaList,
+    Seconds,
+    echo_json,
+    json_option,
+    log_to_stderr,
+    require_extras,
+    stderr_console,
+    stdout_table,
+)
 from devprof.records import MODES, TASKS, Measurement
 from devprof.units import format_bytes, format_seconds
 
@@ -132,8 +141,10 @@ def _chosen_suite(models: Sequence[str], suite: str | None) -> Suite | None:
 
 
 def _require_known_models(names: Sequence[str]) -> None:
-    """Find a mistyped name now, not after an hour of measuring."""
+    """Find a mistyped name or a missing torch now, not after an hour of measuring."""
     from devprof.workloads.names import check_names
+
+    require_extras("train")
 
     bad = check_names(names)
     if bad:

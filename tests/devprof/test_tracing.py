@@ -48,10 +48,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(monkeypatch, tmp_
     assert tracing.trace_model("seed:cnn", "full").parameters == 47_226
 
 
-def test_the_users_own_model_is_not_kept(cache, monkeypatch):
-    import pathlib
-
-    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "support"))
+def test_the_users_own_model_is_not_kept(cache):
     assert tracing.trace_model("faulty_models:good", "full").parameters == 15
     assert not (cache / "traces").exists()
 

@@ -1,6 +1,7 @@
 """The commands as a user types them; measuring is real, on the smallest networks."""
 
 import csv
+import importlib.util
 import io
 import json
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from makers import make_run
 
 from devprof.cli import COMMANDS, main
 from devprof.records import Measurement
@@ -29,25 +31,6 @@ def run():
     return invoke
 
 
-def make_run(number=0, **changes):
-    values = {
-        "run_id": f"r{number}",
-        "started_utc": "2026-01-01T00:00:00+00:00",
-        "devprof_version": "0",
-        "device": "board",
-        "device_key": "k",
-        "processor": "cpu",
-        "model": "seed:cnn",
-        "task": "train",
-        "mode": "full",
-        "status": "ok",
-        "batch_size": 4,
-        "step_s": 0.25,
-        "rss_peak_bytes": 300_000_000,
-    }
-    return Measurement(**values | changes)
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Measurements of three families at two batch sizes, made by a simple law."""
@@ -55,7 +38,14 @@ def folder(tmp_path):
     rows = [(model, size) for model in work for size in (4, 16)]
     for number, (model, size) in enumerate(rows):
         write_run(
-            tmp_path / "runs", make_run(number, model=model, batch_size=size, step_s=work[model] * (1 + size / 8))
+            tmp_path / "runs",
+            make_run(
+                f"r{number}",
+                model=model,
+                batch_size=size,
+                step_s=work[model] * (1 + size / 8),
+                rss_peak_bytes=300_000_000,
+            ),
         )
     return tmp_path / "runs"
 
@@ -93,8 +83,6 @@ class TestDoctor:
         assert any(name.startswith("rapl") for name in by_name)
 
     def test_a_missing_extra_comes_with_its_command(self, run, monkeypatch):
-        import importlib.util
-
         real = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "altair" else real(name))
         assert "pip install 'devprof[report]'" in run("doctor").stdout
@@ -115,7 +103,6 @@ class TestMeasure:
     @pytest.mark.slow
     def test_failures_are_rows_the_sweep_goes_on_and_they_can_be_tried_again(self, run, tmp_path, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
-        monkeypatch.syspath_prepend(str(SUPPORT))
         names = ("faulty_models:killed", "faulty_models:good")
         command = ("measure", *names, "--batch-size", 2, "--min-time", "50ms", "-o", tmp_path / "m", "--json")
         assert [row["status"] for row in json.loads(run(*command).stdout)["runs"]] == ["killed", "ok"]
@@ -165,6 +152,11 @@ class TestMeasure:
         result = run("measure", "resnet81", "-o", tmp_path / "m", code=2)
         assert "resnet18" in result.stderr
 
+    def test_without_torch_the_command_that_installs_it_is_named(self, run, tmp_path, monkeypatch):
+        real = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+        assert "pip install 'devprof[train]'" in run("measure", "seed:cnn", "-o", tmp_path / "m", code=1).stderr
+
     def test_a_folder_that_cannot_be_written_is_found_before_anything_is_measured(self, run, tmp_path):
         (tmp_path / "file").write_text("")
         result = run("measure", "seed:cnn", "-o", tmp_path / "file" / "m", code=1)
@@ -195,7 +187,7 @@ class TestFitAndPredict:
         assert "fitted to 8 of 8 runs on board" in result.stdout
 
     def test_a_damaged_file_is_named_and_the_rest_is_fitted(self, run, folder, tmp_path):
-        bad = write_records(folder, "runs", "bad", [make_run(99)])
+        bad = write_records(folder, "runs", "bad", [make_run("r99")])
         bad.write_bytes(b"junk")
         assert "8 of 8 runs" in run("fit", folder, "-o", tmp_path / "cost.skops").stdout
 

@@ -1,12 +1,16 @@
 """The demo: its calculations exactly, and the whole of it once, for real."""
 
+import importlib.util
 import json
 import math
 import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
+from makers import make_run
 
+from devprof.cli import main
 from devprof.cli.demo_parts import (
     CLASSES,
     FITTED,
@@ -23,27 +27,21 @@ from strategies.baselines import DROP, PLANNED, TAU, WAIT
 from strategies.compare import Comparison, Outcome
 
 
-def make_run(configuration, step_s=0.001):
+def run_of(configuration):
     workload = configuration.workload
-    return Measurement(
-        run_id=f"{configuration_key(workload)}-{configuration.repeat}",
-        started_utc="",
-        devprof_version="",
+    key = configuration_key(workload)
+    return make_run(
+        f"{key}-{configuration.repeat}",
         device="here",
-        device_key="k",
-        processor="cpu",
         model=workload.model,
-        task="train",
-        mode="full",
-        status="ok",
         batch_size=workload.batch_size,
-        configuration=configuration_key(workload),
+        configuration=key,
         repeat=configuration.repeat,
-        step_s=step_s,
+        step_s=0.001,
     )
 
 
-RUNS = [make_run(configuration) for configuration in (*FITTED, *HELD_OUT)]
+RUNS = [run_of(configuration) for configuration in (*FITTED, *HELD_OUT)]
 
 
 def test_nothing_that_is_held_out_is_fitted():
@@ -101,6 +99,15 @@ def test_who_never_reaches_the_target_has_no_time_and_no_speed_up():
     assert rows[DROP][3:5] == ("–", "–")
     assert rows[PLANNED][4] == "4.0x"
     assert headline(comparison(0.5, 0.96, wait_time=None)).kept
+
+
+def test_what_is_missing_is_said_before_anything_is_measured(tmp_path, monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "altair" else real(name))
+    result = CliRunner().invoke(main, ["demo", "-o", str(tmp_path / "demo")])
+    assert result.exit_code == 1
+    assert "pip install 'devprof[report]'" in result.stderr
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.slow

@@ -6,30 +6,13 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from makers import make_run
 
 import devprof
 from devprof.errors import StoreError
 from devprof.records import Measurement, StepTime
 from devprof.store import schema
 from devprof.store.folder import ensure_writable, read_records, read_table, write_records, write_run
-
-
-def make_run(run_id="r1", **changes):
-    values = {
-        "run_id": run_id,
-        "started_utc": "2026-01-01T00:00:00+00:00",
-        "devprof_version": "0",
-        "device": "board",
-        "device_key": "k",
-        "processor": "cpu",
-        "model": "seed:cnn",
-        "task": "train",
-        "mode": "full",
-        "status": "ok",
-        "batch_size": 4,
-        "step_s": 0.25,
-    }
-    return Measurement(**values | changes)
 
 
 def test_a_run_comes_back_as_it_was(tmp_path):

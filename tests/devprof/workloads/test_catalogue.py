@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +11,6 @@ from devprof.workloads.catalogue import build
 from devprof.workloads.names import SEED_NAMES, check_names, split_name
 from devprof.workloads.seeds import SEEDS
 from devprof.workloads.training import inference_step, make_optimizer, training_step
-
-SUPPORT = Path(__file__).parents[2] / "support"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +121,7 @@ def test_names_have_sources():
     assert split_name("my.module:make") == ("factory", "my.module:make")
 
 
-def test_the_users_own_factory(monkeypatch):
-    monkeypatch.syspath_prepend(str(SUPPORT))
+def test_the_users_own_factory():
     trainable = build(Workload("faulty_models:good", mode="head"))
     assert (trainable.input_shape, trainable.num_classes) == ((4,), 3)
 
