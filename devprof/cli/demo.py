@@ -119,7 +119,7 @@ def _measure(output: Path) -> list[Measurement]:
     ensure_writable(output)
     configurations = [*FITTED, *HELD_OUT]
     device = identify()
-    options = MeasureOptions(min_time_s=1.5, timeout_s=120.0, suite="demo")
+    options = MeasureOptions(min_time_s=1.0, timeout_s=120.0, suite="demo")
     _, interrupted = measure_all(configurations, device, options, output)
     if interrupted:
         click.echo("Interrupted; what was measured is kept, and the same command goes on from here.", err=True)

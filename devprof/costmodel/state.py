@@ -63,6 +63,8 @@ def _dump(predictor: Predictor) -> dict[str, Any]:
     return {
         "configurations": json.dumps([dump_configuration(configuration) for configuration in predictor.lines]),
         "lines": np.array([[line.fixed, line.per_sample] for line in predictor.lines.values()]),
+        # Pairs, because keys of JSON objects are text; in the order of the configurations.
+        "measured": json.dumps([list(predictor.measured[one].items()) for one in predictor.lines]),
         "ratio_keys": json.dumps([list(key) for key in predictor.ratios]),
         "ratios": np.array(list(predictor.ratios.values())),
         "families": sorted(predictor.families),
@@ -82,6 +84,10 @@ def _load(
     return Predictor(
         regression=build(tuple(float(value) for value in data["coefficients"])),
         lines=dict(zip(configurations, lines, strict=True)),
+        measured={
+            configuration: {int(size): float(value) for size, value in own}
+            for configuration, own in zip(configurations, json.loads(data["measured"]), strict=True)
+        },
         ratios=dict(zip(keys, (float(value) for value in data["ratios"]), strict=True)),
         families=frozenset(str(family) for family in data["families"]),
         widths=Widths(**data["widths"]),

@@ -17,6 +17,7 @@ __all__ = ["predicted_vs_measured_chart", "predicted_vs_measured_figure", "predi
 
 BAND = 0.2
 BASES = {
+    "measured": "this very configuration",
     "known-pair": "this model on this device",
     "known-family": "known model family",
     "new-family": "new model family",

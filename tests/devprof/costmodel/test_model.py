@@ -26,6 +26,23 @@ def test_a_measured_pair_is_met(model, tracer, true_step, true_peak):
     assert estimate.memory_bytes == pytest.approx(true_peak(features, 16), rel=0.03)
 
 
+def test_a_measured_configuration_is_surest(model, tracer, true_step):
+    estimate = model.predict("board", "thin3", "full", 8)
+    assert estimate.basis == "measured"
+    assert estimate.step_s_lo < true_step(tracer("thin3", "full", 224), 8) < estimate.step_s_hi
+    other = model.predict("board", "thin3", "full", 12)
+    assert estimate.step_s_hi / estimate.step_s_lo <= 1.01 * other.step_s_hi / other.step_s_lo
+
+
+def test_the_interval_of_a_measured_configuration_reaches_around_line_and_measurement(make_rows, tracer):
+    rows = make_rows(batch_sizes=(4, 8, 16))
+    odd = (rows.model == "thin3") & (rows.batch_size == 8) & (rows["mode"] == "full")
+    rows.loc[odd, "step_s"] *= 1.5
+    estimate = CostModel.fit(rows, tracer=tracer).predict("board", "thin3", "full", 8)
+    measured = float(rows[odd].step_s.iloc[0])
+    assert estimate.step_s < measured < estimate.step_s_hi
+
+
 def test_a_sibling_is_of_a_known_family(model, tracer, true_step):
     estimate = model.predict("board", "thin5", "full", 16)
     assert estimate.basis == "known-family"
@@ -99,7 +116,7 @@ def test_the_measured_image_size_is_the_default(make_rows, tracer):
 
     model = CostModel.fit(rows, tracer=spy)
     asked.clear()
-    assert model.predict("board", "thin1", "full", 4).basis == "known-pair"
+    assert model.predict("board", "thin1", "full", 4).basis == "measured"
     assert asked == []
     model.predict("board", "thin9", "full", 4)
     assert asked == [("thin9", "full", 224, 1000)]
