@@ -35,8 +35,9 @@ __all__ = [
 EXTRAS = {
     "train": (("torch", "torchvision", "timm"), "measuring and tracing models"),
     "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
-    "fl": (("flwr", "ray"), "federated learning with Flower"),
+    "fl": (("flwr", "sklearn"), "federated learning with Flower"),
     "report": (("altair", "vl_convert"), "pages and figures"),
+    "sim": (("flwr", "ray"), "Flower's own simulation engine (flwr run)"),
 }
 
 Function = TypeVar("Function", bound=Callable[..., Any])

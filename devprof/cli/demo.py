@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devprof.cli.common import EXTRAS, echo_json, json_option, log_to_stderr, require_extras, stdout_table
+from devprof.cli.common import echo_json, json_option, log_to_stderr, require_extras, stdout_table
 from devprof.cli.demo_parts import (
     CLASSES,
     FITTED,
@@ -75,7 +75,7 @@ def command(output: Path, rounds: int, seed: int, as_json: bool) -> None:
     Takes about three minutes on two cores. A second run with the same folder reuses the measurements that are finished.
     """
     log_to_stderr()
-    require_extras(*EXTRAS)
+    require_extras("train", "model", "fl", "report")
     _say(1, f"measuring {len(FITTED) + len(HELD_OUT)} configurations, a fresh process each")
     runs = _measure(output)
     _say(2, "fitting a cost model to what was measured")
