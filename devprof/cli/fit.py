@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from devprof.costmodel.summary import CostReport
 
 
+# From this number of families on, 90 % intervals come from the residuals alone.
+_ENOUGH_FAMILIES = 9
+
+
 @click.command("fit")
 @click.argument("folders", nargs=-1, required=True, metavar="DIR...", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
@@ -66,9 +70,20 @@ def _row(error: ErrorReport) -> tuple[str, ...]:
 
 
 def _show_remarks(report: CostReport) -> None:
+    from devprof.costmodel.evaluate import FAMILY_OUT
+
     for error in report.errors:
         if error.note:
             click.echo(f"{error.device}, {error.mode}, {error.scheme}: {error.note}", err=True)
+    few = sorted(
+        {error.device for error in report.errors if error.scheme == FAMILY_OUT and error.groups < _ENOUGH_FAMILIES}
+    )
+    if few:
+        click.echo(
+            f"fewer than {_ENOUGH_FAMILIES} model families were measured on {', '.join(few)}: predictions for other kinds of "
+            "models are rough there, and their intervals wide; each further kind helps more than a further size",
+            err=True,
+        )
     for reason, count in report.rejected.items():
         click.echo(f"left out {count} run(s): {reason}", err=True)
     for model, reason in report.dropped_models.items():

@@ -244,7 +244,7 @@ def _show(rows: Sequence[Measurement], asked: int, output: Path, *, as_json: boo
             ("95 % interval", True),
             ("memory peak", True),
             ("steps", True),
-            ("warnings", False),
+            ("remarks", False),
         ]
         stdout_table(f"Measured on {rows[0].device}", columns, [_line(run) for run in rows])
     if interrupted:
