@@ -150,8 +150,15 @@ def leave_one_group_out(
     return residuals
 
 
-def leave_one_batch_size_out(observations: Sequence[Observation], fit: Fit) -> dict[str, list[float]]:
-    """Log residuals of each batch size of a configuration, predicted from its other batch sizes, by model."""
+def leave_one_batch_size_out(observations: Sequence[Observation], fit: Fit, *, between: bool) -> dict[str, list[float]]:
+    """Log residuals of each batch size of a configuration, predicted from its other batch sizes, by model.
+
+    Args:
+        observations: Measured costs on one device.
+        fit: How the base is fitted.
+        between: Whether to leave out the sizes that lie between two others (which takes three), or the outer ones: going
+            beyond what was measured is another matter than going between.
+    """
     members: dict[Configuration, list[Observation]] = defaultdict(list)
     for one in observations:
         members[one.configuration].append(one)
@@ -162,10 +169,14 @@ def leave_one_batch_size_out(observations: Sequence[Observation], fit: Fit) -> d
         values = []
         for left_out in own:
             rest = [one for one in own if one is not left_out]
+            sizes = [one.batch_size for one in rest]
+            if (min(sizes) < left_out.batch_size < max(sizes)) is not between:
+                continue
             base = fit_observations(fit, [one for one in observations if one is not left_out])
-            line = fit_line(base.line(left_out.features), [one.batch_size for one in rest], [one.value for one in rest])
+            line = fit_line(base.line(left_out.features), sizes, [one.value for one in rest])
             values.append(math.log(left_out.value / line.at(left_out.batch_size)))
-        residuals.setdefault(configuration.model, []).extend(values)
+        if values:
+            residuals.setdefault(configuration.model, []).extend(values)
     return residuals
 
 

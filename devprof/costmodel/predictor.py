@@ -52,6 +52,7 @@ class Interval:
 class Residuals:
     """Log residuals of what was left out, by group: what the widths and the error reports are made of."""
 
+    between: Mapping[str, Sequence[float]]
     pairs: Mapping[str, Sequence[float]]
     models: Mapping[str, Sequence[float]]
     families: Mapping[str, Sequence[float]]
@@ -101,10 +102,13 @@ class Predictor:
 
         The centre stays on the line, which is monotone in the batch size; the interval reaches around the measurement.
         """
-        measured = self.measured[configuration].get(batch_size)
+        sizes, widths = self.measured[configuration], self._widths(configuration)
+        measured = sizes.get(batch_size)
         if measured is None:
-            return self._interval(configuration, value, "known-pair")
-        spread = math.exp(min(_AGAIN, self._widths(configuration).known_pair))
+            inside = min(sizes) < batch_size < max(sizes)
+            spread = math.exp(widths.between if inside else widths.known_pair)
+            return Interval(value, value / spread, value * spread, "known-pair")
+        spread = math.exp(min(_AGAIN, widths.between))
         return Interval(value, min(value, measured) / spread, max(value, measured) * spread, "measured")
 
     def _interval(self, configuration: Configuration, value: float, basis: str, widen: float = 1.0) -> Interval:
@@ -124,7 +128,8 @@ def fit_predictor(observations: Sequence[Observation], fit: Fit) -> tuple[Predic
     """
     regression = fit_observations(fit, observations)
     residuals = Residuals(
-        pairs=leave_one_batch_size_out(observations, fit),
+        between=leave_one_batch_size_out(observations, fit, between=True),
+        pairs=leave_one_batch_size_out(observations, fit, between=False),
         models=leave_one_group_out(observations, fit, by_model),
         families=leave_one_group_out(observations, fit, by_family),
     )
@@ -148,8 +153,9 @@ def fit_predictor(observations: Sequence[Observation], fit: Fit) -> tuple[Predic
             {model: values for model, values in residuals.pairs.items() if model_family(model) in chosen},
             {model: values for model, values in with_sibling.items() if model_family(model) in chosen},
             {family: values for family, values in residuals.families.items() if family in chosen},
+            {model: values for model, values in residuals.between.items() if model_family(model) in chosen},
         ),
-        other_widths=calibrate(residuals.pairs, with_sibling, residuals.families),
+        other_widths=calibrate(residuals.pairs, with_sibling, residuals.families, residuals.between),
     )
     return predictor, residuals
 

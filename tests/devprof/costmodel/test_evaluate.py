@@ -82,11 +82,18 @@ def test_two_groups_have_errors_but_no_coverage(make_rows, tracer):
 
 def test_left_out_batch_sizes_come_from_the_others(samples):
     observations = [one for one in time_observations(samples) if one.configuration.mode == "full"]
-    residuals = leave_one_batch_size_out(observations, fit_base)
+    residuals = leave_one_batch_size_out(observations, fit_base, between=False)
     assert len(residuals) == 9
     assert max(abs(value) for values in residuals.values() for value in values) < 0.4
 
 
 def test_single_batch_sizes_cannot_be_left_out(make_rows, tracer):
     samples = collect_samples(make_rows(batch_sizes=(8,)), tracer).samples
-    assert leave_one_batch_size_out(time_observations(samples), fit_base) == {}
+    assert leave_one_batch_size_out(time_observations(samples), fit_base, between=False) == {}
+
+
+def test_only_sizes_with_a_neighbour_on_each_side_lie_between(make_rows, tracer):
+    samples = collect_samples(make_rows(batch_sizes=(4, 8, 16), modes=("full",)), tracer).samples
+    observations = time_observations(samples)
+    assert {len(values) for values in leave_one_batch_size_out(observations, fit_base, between=True).values()} == {1}
+    assert {len(values) for values in leave_one_batch_size_out(observations, fit_base, between=False).values()} == {2}

@@ -30,7 +30,7 @@ def test_a_strange_model_does_not_widen_the_intervals_of_image_models(fitted):
 def test_models_of_other_kinds_get_the_widths_of_all(fitted):
     predictor, residuals = fitted
     assert set(residuals.families) == {"plain", "thin", "token", "cross", "my.module:make"}
-    assert predictor.other_widths.new_family == calibrate({}, {}, residuals.families).new_family
+    assert predictor.other_widths.new_family == calibrate({}, {}, residuals.families, {}).new_family
 
 
 def test_every_configuration_has_its_line_and_ratio(fitted):
