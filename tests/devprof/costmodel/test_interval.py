@@ -85,8 +85,9 @@ def test_between_measured_batch_sizes_residuals_of_three_sizes_decide():
     assert (widths.between, widths.known_pair) == pytest.approx((0.09, 0.9))
 
 
-def test_between_measured_batch_sizes_a_width_is_assumed_where_nobody_has_three_and_it_is_said():
-    widths = calibrate(groups(9, lambda n: n / 10), {}, {}, {})
-    assert widths.between == 0.35
-    assert "between batch sizes: 0.35 is assumed" in widths.note
+def test_few_models_at_three_batch_sizes_never_promise_a_narrow_interval_between_them():
+    for few in ({}, {"one": [0.01]}):
+        widths = calibrate(groups(9, lambda n: n / 10), {}, {}, few)
+        assert widths.between == 0.35
+        assert "between batch sizes: at least 0.35 with fewer than 9 models at three sizes" in widths.note
     assert calibrate(groups(9, lambda n: n / 100), {}, {}, {}).between == pytest.approx(0.09)
