@@ -25,9 +25,9 @@ _WITHOUT_EVIDENCE = math.log(3.0)
 # With so few families the largest residual says little. On published tables with nine or more families, 90 % of those
 # never seen were within 0.25 to 0.45, so an interval from fewer families is not narrower than this.
 _LEAST_NEW_FAMILY = 0.4
-# Between two measured batch sizes, where fewer than nine models were measured at three: no narrower than this. On 180,000 published layer times of three phones a
-# line through batch sizes of 5 and 50 was off by 2 to 13 % in the median; on a two-core PC three networks between 4 and 32 by
-# 3 to 29 %, and one recurrent network by 52 %.
+# Between two measured batch sizes, where fewer than nine models were measured at three, no interval is narrower than this. On
+# 180,000 published layer times of three phones a line through batch sizes of 5 and 50 was off by 2 to 13 % in the median; on
+# a two-core PC three networks between 4 and 32 by 3 to 29 %, and one recurrent network by 52 %.
 _LEAST_BETWEEN = 0.35
 # From a known to a new family, where one family only was measured: errors of random splits grow about threefold.
 _FAMILY_STEP = 3.0
