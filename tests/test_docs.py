@@ -63,7 +63,7 @@ def test_python_blocks_are_python(page):
     for language, text in BLOCK.findall(page.read_text()):
         if language == "python":
             # ``...`` stands for the reader's own code, and a file may be quoted from the middle.
-            compile(text, page.name, "exec")
+            assert compile(text, page.name, "exec")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

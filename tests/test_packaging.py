@@ -61,4 +61,5 @@ def test_the_editable_install_exposes_no_other_folder(tmp_path):
         f"    assert spec is None or not str(spec.origin or list(spec.submodule_search_locations)[0]).startswith({str(ROOT)!r}), name\n"
         "import devprof, strategies, datasets_meta\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr

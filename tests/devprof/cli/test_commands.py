@@ -71,7 +71,7 @@ class TestHelp:
         assert run("--version").stdout.startswith("devprof 0.")
 
     def test_an_unknown_command_is_wrong_usage(self, run):
-        run("measrue", code=2)
+        assert "No such command 'measrue'" in run("measrue", code=2).stderr
 
 
 class TestDoctor:

@@ -60,7 +60,7 @@ def test_empty_content_has_no_figures():
 
 def test_every_spec_is_json_without_nan(content):
     for figure in figures_of(content):
-        json.dumps(figure.chart.to_dict(), allow_nan=False)
+        assert json.dumps(figure.chart.to_dict(), allow_nan=False)
 
 
 def test_step_time_points_are_the_medians(new_run):
