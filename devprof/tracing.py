@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 from pathlib import Path
 
+from devprof.atomic import write_atomically
 from devprof.costmodel.features import FEATURES_VERSION, Features
+from devprof.device.identity import installed_version
 from devprof.errors import CostModelError, DevprofError, MissingExtraError
 from devprof.records import MODES, Workload
 from devprof.workloads.catalogue import build
@@ -77,15 +78,8 @@ def _trace(workload: Workload) -> Features:
 
 
 def _cache_key(*parts: object) -> str:
-    versions = [_version(name) for name in ("torch", "torchvision", "timm", "devprof")]
+    versions = [installed_version(name) for name in ("torch", "torchvision", "timm", "devprof")]
     return hashlib.sha256(json.dumps([FEATURES_VERSION, *versions, *parts]).encode()).hexdigest()[:32]
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
 
 
 def _read(path: Path) -> Features | None:
@@ -97,8 +91,6 @@ def _read(path: Path) -> Features | None:
 
 
 def _write(path: Path, features: Features) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(features.to_dict()), encoding="utf-8")
-        temporary.replace(path)
+        write_atomically(path, json.dumps(features.to_dict()).encode())

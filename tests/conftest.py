@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from strategies.compat import flower_offline_environment
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Caches and Flower's home belong to the session, never to the user."""
     os.environ["DEVPROF_CACHE"] = str(tmp_path_factory.mktemp("devprof-cache"))
     os.environ["FLWR_HOME"] = str(tmp_path_factory.mktemp("flwr-home"))
-    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-    os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(flower_offline_environment())
 
 
 @pytest.fixture
@@ -30,12 +30,9 @@ def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     home = tmp_path / "flower"
     home.mkdir()
     own = {
+        **flower_offline_environment(),
         "FLWR_HOME": str(home),
         "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     yield os.environ | own

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from devprof.errors import MissingExtraError
-from devprof.units import parse_seconds
+from devprof.units import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
+    "BYTES",
     "EXTRAS",
+    "SECONDS",
     "CommaList",
-    "Seconds",
+    "Quantity",
     "echo_json",
     "json_option",
     "log_to_stderr",
@@ -48,19 +50,30 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-class Seconds(click.ParamType[float]):
-    """A duration such as ``10s``, ``250ms`` or ``2min``."""
+class Quantity(click.ParamType[float]):
+    """A quantity with its unit, such as ``10s`` or ``2G``.
 
-    name = "duration"
+    Args:
+        name: What the help page calls it.
+        parse: From a text to SI; raises ``ValueError`` with what is wrong.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+        self.name = name
+        self.parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds; a text that is no duration is wrong usage."""
-        if isinstance(value, float):
+        """The number in SI; a text that is no such quantity is wrong usage."""
+        if isinstance(value, (int, float)):
             return value
         try:
-            return parse_seconds(str(value))
+            return self.parse(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+SECONDS = Quantity("duration", parse_seconds)
+BYTES = Quantity("size", parse_bytes)
 
 
 class CommaList(click.ParamType[tuple[Any, ...]]):

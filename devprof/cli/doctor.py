@@ -36,13 +36,11 @@ def command(as_json: bool) -> None:
         ("measure", "frequency governor", mode is not None, mode or "frequency is not managed by this system")
     )
     checks += [("power", source.name, source.readable, source.detail) for source in probe_sources()]
+    facts = {"device": device.name, "device_key": device.key, "threads": device.threads, **dict(device.facts)}
     if as_json:
         rows = [{"group": group, "name": name, "ok": ok, "detail": detail} for group, name, ok, detail in checks]
-        echo_json(
-            {"device": {**_device_facts(device.name, device.key, device.threads), **dict(device.facts)}, "checks": rows}
-        )
+        echo_json({"device": facts, "checks": rows})
         return
-    facts = {**_device_facts(device.name, device.key, device.threads), **dict(device.facts)}
     stdout_table(
         "This device", [("fact", False), ("value", False)], [(name, str(fact)) for name, fact in facts.items()]
     )
@@ -52,7 +50,3 @@ def command(as_json: bool) -> None:
     click.echo(
         "Power sources are looked for, but not yet read into measurements: rows say energy_source = none.", err=True
     )
-
-
-def _device_facts(name: str, key: str, threads: int) -> dict[str, object]:
-    return {"device": name, "device_key": key, "threads": threads}

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from devprof.cli.common import (
+    SECONDS,
     CommaList,
-    Seconds,
     echo_json,
     json_option,
     log_to_stderr,
@@ -57,11 +57,9 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes per configuration."
 )
+@click.option("--min-time", type=SECONDS, default="10s", show_default=True, help="Timed window per run, at the least.")
 @click.option(
-    "--min-time", type=Seconds(), default="10s", show_default=True, help="Timed window per run, at the least."
-)
-@click.option(
-    "--timeout", type=Seconds(), default="600s", show_default=True, help="After this a run becomes a row 'timeout'."
+    "--timeout", type=SECONDS, default="600s", show_default=True, help="After this a run becomes a row 'timeout'."
 )
 @click.option(
     "--device", "device_name", help="Name of this board in tables and figures.  [default: what it says of itself]"
@@ -167,11 +165,12 @@ def measure_all(
     Returns:
         The rows that were added, and whether the user interrupted.
     """
-    from devprof.measure.sweep import is_finished, run_sweep
+    from devprof.measure.sweep import finished_keys, is_finished, run_sweep
     from devprof.store.folder import read_records, write_run
 
-    runs = [run for run in read_records(output, "runs", Measurement) if run.status == "ok" or not retry_failed]
-    to_do = [configuration for configuration in configurations if not is_finished(configuration, device, runs)]
+    stored = read_records(output, "runs", Measurement)
+    finished = finished_keys(run for run in stored if run.status == "ok" or not retry_failed)
+    to_do = [configuration for configuration in configurations if not is_finished(configuration, device, finished)]
     kept = len(configurations) - len(to_do)
     if kept:
         click.echo(f"{kept} of {len(configurations)} configurations were finished already in {output}.", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from devprof.cli.common import Seconds, echo_json, json_option, log_to_stderr
+from devprof.cli.common import BYTES, SECONDS, echo_json, json_option, log_to_stderr
 from devprof.errors import CostModelError
 from devprof.records import MODES, Estimate, Link
 
@@ -18,20 +18,6 @@ if TYPE_CHECKING:
     from devprof.costmodel.model import CostModel
 
 _PARAMETER_BYTES = 4
-
-
-class _Size(click.ParamType[int]):
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from devprof.units import parse_bytes
-
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_bytes(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 @click.command("predict")
@@ -47,15 +33,15 @@ class _Size(click.ParamType[int]):
 @click.option(
     "--classes", "num_classes", type=click.IntRange(2), help="Outputs of the classifier.  [default: as measured]"
 )
-@click.option("--memory", "memory_limit", type=_Size(), help="The device's memory, such as 8G; decides 'fits'.")
+@click.option("--memory", "memory_limit", type=BYTES, help="The device's memory, such as 8G; decides 'fits'.")
 @click.option("--epochs", type=click.IntRange(1), help="With --samples: predict a client's round of so many passes.")
 @click.option("--samples", type=click.IntRange(1), help="Size of the client's data.")
 @click.option("--up-mbps", type=click.FloatRange(0, min_open=True), help="The client's upload in megabits per second.")
 @click.option(
     "--down-mbps", type=click.FloatRange(0, min_open=True), help="The client's download in megabits per second."
 )
-@click.option("--startup", type=Seconds(), default="0s", show_default=True, help="From the message to the first step.")
-@click.option("--payload", type=_Size(), help="Size of the model as sent.  [default: 4 bytes per parameter]")
+@click.option("--startup", type=SECONDS, default="0s", show_default=True, help="From the message to the first step.")
+@click.option("--payload", type=BYTES, help="Size of the model as sent.  [default: 4 bytes per parameter]")
 @json_option
 def command(
     cost_model: Path,

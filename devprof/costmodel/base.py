@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from devprof.costmodel.features import FAMILIES, Features
 from devprof.costmodel.lines import Line
-from devprof.errors import CostModelError, MissingExtraError
+from devprof.costmodel.solver import solve_non_negative
+from devprof.errors import CostModelError
 
 __all__ = ["COLUMNS", "UNITS", "BaseModel", "fit_base", "work"]
 
@@ -112,11 +113,6 @@ def fit_base(features: Sequence[Features], batch_sizes: Sequence[float], step_s:
     """
     if not len(step_s):
         raise CostModelError("there is no measured step to fit a time model to: run `devprof measure` first")
-    try:
-        from scipy.optimize import nnls
-    except ImportError as error:
-        raise MissingExtraError("model", "scipy", "fitting a cost model") from error
-
     rows = np.stack([work(one, size) for one, size in zip(features, batch_sizes, strict=True)])
     times = np.asarray(step_s, dtype=float)
     prior = _prior(rows, times)
@@ -125,7 +121,7 @@ def fit_base(features: Sequence[Features], batch_sizes: Sequence[float], step_s:
     relative = np.hstack([rows * prior / times[:, None], np.zeros((len(times), len(_GROUPS)))]) * weights[:, None]
     trust = min(1.0, (_FEW_MODELS / len(set(features))) ** 2)
     penalty, wanted = (np.sqrt(trust) * part for part in _penalty())
-    solution, _ = nnls(np.vstack([relative, penalty]), np.concatenate([weights, wanted]), maxiter=10_000)
+    solution = solve_non_negative(np.vstack([relative, penalty]), np.concatenate([weights, wanted]))
     return BaseModel(tuple(float(value) for value in solution[: len(COLUMNS)] * prior))
 
 

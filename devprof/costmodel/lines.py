@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from devprof.costmodel.solver import solve_non_negative
+
 __all__ = ["Line", "fit_line"]
 
 # How much the base counts beside two or more measured batch sizes. Relative errors of a few percent (squares of 1e-3)
@@ -55,13 +57,11 @@ def fit_line(base: Line, batch_sizes: Sequence[float], values: Sequence[float]) 
     scaled = base.scaled(ratio)
     if len(np.unique(sizes)) < 2:
         return scaled
-    from scipy.optimize import nnls
-
     # In units of the mean cost and the mean batch size both parts are of order one.
     unit = np.array([costs.mean(), costs.mean() / sizes.mean()])
     rows = np.column_stack([np.ones_like(sizes), sizes]) * unit / costs[:, None]
     prior = np.sqrt(_PRIOR_WEIGHT)
     matrix = np.vstack([rows, prior * np.eye(2)])
     target = np.concatenate([np.ones(len(costs)), prior * np.array([scaled.fixed, scaled.per_sample]) / unit])
-    fixed, per_sample = nnls(matrix, target)[0] * unit
+    fixed, per_sample = solve_non_negative(matrix, target) * unit
     return Line(float(fixed), float(per_sample))

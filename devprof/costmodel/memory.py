@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from devprof.costmodel.features import Features
 from devprof.costmodel.lines import Line
-from devprof.errors import CostModelError, MissingExtraError
+from devprof.costmodel.solver import solve_non_negative
+from devprof.errors import CostModelError
 
 __all__ = ["MEMORY_COLUMNS", "MemoryModel", "fit_memory", "memory_parts"]
 
@@ -82,16 +83,11 @@ def fit_memory(features: Sequence[Features], batch_sizes: Sequence[float], peak_
     """
     if not len(peak_bytes):
         raise CostModelError("there is no measured memory peak to fit to: `rss_peak_bytes` is empty in every row")
-    try:
-        from scipy.optimize import nnls
-    except ImportError as error:
-        raise MissingExtraError("model", "scipy", "fitting a cost model") from error
-
     rows = np.stack([memory_parts(one, size) for one, size in zip(features, batch_sizes, strict=True)])
     peaks = np.asarray(peak_bytes, dtype=float)
     prior = _FACTORS.copy()
     prior[0] = _PROCESS_SHARE * peaks.min()
     weights = np.sqrt([_PROCESS_WEIGHT] + [_FACTOR_WEIGHT] * (len(prior) - 1))
     matrix = np.vstack([rows * prior / peaks[:, None], np.diag(weights)])
-    solution, _ = nnls(matrix, np.concatenate([np.ones(len(peaks)), weights]), maxiter=10_000)
+    solution = solve_non_negative(matrix, np.concatenate([np.ones(len(peaks)), weights]))
     return MemoryModel(tuple(float(value) for value in solution * prior))

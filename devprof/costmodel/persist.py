@@ -7,12 +7,12 @@ code, and a file that asks for any type beyond skops' own safe list is refused.
 from __future__ import annotations
 
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from devprof.atomic import write_atomically
 from devprof.errors import CostModelError, MissingExtraError
 
 __all__ = ["SCHEMA_VERSION", "read_state", "write_state"]
@@ -47,19 +47,9 @@ def write_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     content = _skops().dumps(
         {"kind": _KIND, "schema_version": SCHEMA_VERSION, **state}, compression=zipfile.ZIP_DEFLATED
     )
-    temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        write_atomically(target, content)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
         raise CostModelError(f"cannot write the cost model {target}: {error}") from error
 
 

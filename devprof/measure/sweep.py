@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from devprof.measure.harness import MeasureOptions, configuration_key, measure_workload
 from devprof.records import MODES, TASKS, Device, Measurement, StepTime, Workload
 
-__all__ = ["Configuration", "expand", "is_finished", "run_sweep"]
+__all__ = ["Configuration", "expand", "finished_keys", "is_finished", "run_sweep"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,17 @@ def expand(
     return configurations
 
 
-def is_finished(configuration: Configuration, device: Device, finished: Iterable[Measurement]) -> bool:
+Key = tuple[str, str | None, int | None]
+
+
+def finished_keys(runs: Iterable[Measurement]) -> frozenset[Key]:
+    """What tells finished runs apart for :func:`is_finished`; made once per sweep."""
+    return frozenset((run.device_key, run.configuration, run.repeat) for run in runs)
+
+
+def is_finished(configuration: Configuration, device: Device, finished: frozenset[Key]) -> bool:
     """Whether a run of this configuration on this device is among the finished ones, whatever its status."""
-    key = (device.key, configuration_key(configuration.workload), configuration.repeat)
-    return any((run.device_key, run.configuration, run.repeat) == key for run in finished)
+    return (device.key, configuration_key(configuration.workload), configuration.repeat) in finished
 
 
 def run_sweep(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from devprof.atomic import write_atomically
 from devprof.errors import StoreError
 from devprof.report.content import ReportContent
 from devprof.report.figure import Figure, import_report_module
@@ -128,17 +127,5 @@ def _remove_stale(folder: Path, current: set[str]) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write to a temporary name in the same folder, then rename: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a report is made to be read by others.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, data)

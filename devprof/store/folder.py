@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from devprof.atomic import write_atomically
 from devprof.errors import MissingExtraError, StoreError
 from devprof.records import Measurement, PowerSample, StepTime
 from devprof.store.schema import METADATA_KEY, SCHEMA_VERSION, TABLES, arrow_schema, migrate
@@ -85,33 +86,17 @@ def write_records(folder: Path, table: str, name: str, records: Iterable[Any]) -
     import pyarrow.parquet as pq
 
     rows = [{"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record)} for record in records]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), sink, compression="zstd")
     target = folder / table / f"{name}.parquet"
-    temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema(table)), file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
+        write_atomically(target, memoryview(sink.getvalue()))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise StoreError(
             f"{target} cannot be written: {error.strerror or error}. What was finished before is kept"
         ) from error
     return target
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; file systems that refuse to sync a folder keep it anyway."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_run(

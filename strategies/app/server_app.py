@@ -20,6 +20,7 @@ from devprof.records import Evaluation
 from devprof.store.folder import ensure_writable, write_records
 from strategies.app.experiment import evaluate_arrays, train_config
 from strategies.app.task import IMAGE_SIZE, MODEL, initial_arrays
+from strategies.composed import ComposedStrategy
 from strategies.cutoff import CutoffStrategy
 from strategies.directory import ClientDirectory
 from strategies.estimators import CostModelEstimator
@@ -47,8 +48,10 @@ def main(grid: Grid, context: Context) -> None:
     if output:
         ensure_writable(Path(output))
     strategy = make_strategy(name, settings, config)
-    log_grid = strategy.deadline_grid(grid) if isinstance(strategy, (CutoffStrategy, PlannedStrategy)) else None
-    wrapped = log_grid or DeadlineGrid(grid, strategy=name)
+    # A composed strategy brings its own deadlines; any other gets a grid for the round log alone.
+    wrapped = (
+        strategy.deadline_grid(grid) if isinstance(strategy, ComposedStrategy) else DeadlineGrid(grid, strategy=name)
+    )
     seed = int(config["seed"])
     evaluations: list[Evaluation] = []
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from devprof.measure.harness import configuration_key
 from devprof.measure.protocol import Failed, Finished, Ready, Request, decode_event, encode
-from devprof.measure.sweep import Configuration, expand, is_finished
+from devprof.measure.sweep import Configuration, expand, finished_keys, is_finished
 from devprof.records import Device, Measurement, Workload
 
 DEVICE = Device("board", "key", "cpu", None, 2)
@@ -58,15 +58,15 @@ def test_an_inference_has_no_head_mode():
 
 def test_a_finished_configuration_is_not_measured_again():
     first, second, *_ = make_sweep(repeats=2)
-    assert is_finished(first, DEVICE, [finished(first)])
-    assert is_finished(first, DEVICE, [finished(first, status="oom")])
-    assert not is_finished(second, DEVICE, [finished(first)])
-    assert not is_finished(Configuration(first.workload, 1), DEVICE, [finished(first)])
+    assert is_finished(first, DEVICE, finished_keys([finished(first)]))
+    assert is_finished(first, DEVICE, finished_keys([finished(first, status="oom")]))
+    assert not is_finished(second, DEVICE, finished_keys([finished(first)]))
+    assert not is_finished(Configuration(first.workload, 1), DEVICE, finished_keys([finished(first)]))
 
 
 def test_another_device_or_power_mode_is_another_measurement():
     first = make_sweep()[0]
-    assert not is_finished(first, dataclasses.replace(DEVICE, key="other"), [finished(first)])
+    assert not is_finished(first, dataclasses.replace(DEVICE, key="other"), finished_keys([finished(first)]))
 
 
 @pytest.mark.parametrize("change", [{"image_size": 64}, {"optimizer": "adam"}, {"batch_size": 5}, {"num_classes": 3}])
