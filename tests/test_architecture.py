@@ -99,8 +99,7 @@ def test_heavy_libraries_are_imported_where_they_are_used(path):
 
 
 def test_the_foundation_uses_the_standard_library_only():
-    for name in FOUNDATION:
-        path = ROOT / "devprof" / f"{name}.py"
+    for path in (path for path in sources("devprof") if part_of(path) in FOUNDATION):
         for imported in imports(path):
             assert imported.split(".")[0] in sys.stdlib_module_names | {"devprof"}, f"{path} imports {imported}"
 

@@ -1,11 +1,14 @@
 """Tables, columns and versions. The columns of a table are the fields of its record, after ``schema_version``.
 
 Every file says its version in the metadata of its schema and in a column (metadata is lost when tables are joined). A newer
-devprof migrates older files when it reads them; the files themselves are never rewritten.
+devprof migrates older files when it reads them; files are never changed,
+but small ones are merged into new ones of the present version.
 
 History of ``SCHEMA_VERSION``:
 
 - 1: the first.
+- 2: columns for statistics, memory stages and device state joined ``runs``, ``data_ns`` joined ``steps``. ``data_s`` of
+  version 1 was the time of making the one batch, not of waiting for data in a step: it is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_KEY", "MIGRATIONS", "SCHEMA_VERSION", "TABLES", "arrow_schema", "column_types", "migrate"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 METADATA_KEY = b"devprof.schema_version"
 
 TABLES: Mapping[str, type] = {
@@ -36,8 +39,14 @@ TABLES: Mapping[str, type] = {
     "predictions": Prediction,
 }
 
+
+def _from_1(table: str, rows: pa.Table) -> pa.Table:
+    """New columns become nulls by themselves; only a column whose meaning changed is touched."""
+    return rows.drop_columns(["data_s"]) if table == "runs" and "data_s" in rows.column_names else rows
+
+
 # From a version to the next: a pure function of (table name, rows as Arrow table).
-MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {}
+MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1}
 
 
 def column_types(table: str) -> dict[str, type]:
