@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["format_bytes", "format_seconds", "parse_bytes", "parse_seconds"]
+__all__ = ["format_bytes", "format_seconds", "parse_bytes", "parse_celsius", "parse_cpus", "parse_seconds"]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "K": 1 << 10, "KB": 1000, "KIB": 1 << 10, "M": 1 << 20, "MB": 10**6, "MIB": 1 << 20}
@@ -53,6 +53,33 @@ def parse_bytes(text: str) -> int:
     if not math.isfinite(size):
         raise ValueError(f"{text!r} is not a finite size")
     return round(size)
+
+
+def parse_celsius(text: str) -> float:
+    """Degrees Celsius from ``"55C"``, ``"55°C"`` or a bare number.
+
+    Raises:
+        ValueError: If the text is no such temperature.
+    """
+    match = re.fullmatch(r"\s*([+-]?[0-9]*\.?[0-9]+)\s*°?[cC]?\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a temperature in degrees Celsius; write it like 55C")
+    return float(match[1])
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """CPU numbers in ascending order from ``"0-3,6"``, the form that the kernel and ``taskset`` use.
+
+    Raises:
+        ValueError: If the text is no such list.
+    """
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5}))?\s*", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f"{text!r} is not a list of CPUs; write it like 0-3 or 0,2")
+        cpus.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(cpus))
 
 
 def format_seconds(seconds: float | None) -> str:

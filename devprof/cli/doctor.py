@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
 import click
 
 from devprof.cli.common import EXTRAS, echo_json, json_option, missing_modules, stdout_table
+from devprof.units import format_bytes
+
+if TYPE_CHECKING:
+    from devprof.device.state import State
+
+# A list of names can be long, and --json has it whole.
+_LONGEST = 100
+
+
+class _Check(NamedTuple):
+    """A line of the second table: whether something works here, and what was found or what to do."""
+
+    group: str
+    name: str
+    ok: bool
+    detail: str
 
 
 @click.command("doctor")
@@ -14,39 +33,117 @@ def command(as_json: bool) -> None:
 
     Nothing is started or changed. Lines that say "no" also say what would make it a "yes".
     """
-    from devprof.device.identity import identify
-    from devprof.device.memory import peak_rss_bytes
-    from devprof.device.state import governor, temperature_c
+    from devprof.device.identity import device_facts, identify
+    from devprof.device.state import read_state
     from devprof.meters.probe import probe_sources
 
-    device = identify()
-    checks: list[tuple[str, str, bool, str]] = []
-    for extra, (_, purpose) in EXTRAS.items():
-        absent = missing_modules(extra)
-        detail = f"missing {', '.join(absent)}: pip install 'devprof[{extra}]'" if absent else purpose
-        checks.append(("install", extra, not absent, detail))
-    peak = peak_rss_bytes() is not None
-    checks.append(("measure", "step time", True, "monotonic clock, one fresh process per configuration"))
-    checks.append(("measure", "memory peak", peak, "VmHWM of the process" if peak else "needs Linux with /proc"))
-    heat = temperature_c()
-    heat_detail = "no thermal zone under class/thermal" if heat is None else f"{heat:.1f} °C now"
-    checks.append(("measure", "temperature", heat is not None, heat_detail))
-    mode = governor()
-    checks.append(
-        ("measure", "frequency governor", mode is not None, mode or "frequency is not managed by this system")
-    )
-    checks += [("power", source.name, source.readable, source.detail) for source in probe_sources()]
-    facts = {"device": device.name, "device_key": device.key, "threads": device.threads, **dict(device.facts)}
+    device, groups = identify(), device_facts()
+    state = read_state()
+    checks = [*_installed(), *_measurable(), *_state_checks(state)]
+    if "gpu" in groups["processor"]:
+        checks.append(_throttling(read_state("cuda")))
+    checks += [_Check("power", source.name, source.readable, source.detail) for source in probe_sources()]
+    summary = {"device": device.name, "device_key": device.key, "threads": device.threads}
     if as_json:
-        rows = [{"group": group, "name": name, "ok": ok, "detail": detail} for group, name, ok, detail in checks]
-        echo_json({"device": facts, "checks": rows})
+        echo_json(
+            {"device": summary | dict(device.facts), "state": state, "checks": [check._asdict() for check in checks]}
+        )
         return
-    stdout_table(
-        "This device", [("fact", False), ("value", False)], [(name, str(fact)) for name, fact in facts.items()]
-    )
-    lines = [(group, name, "yes" if ok else "no", detail) for group, name, ok, detail in checks]
+    rows = [("device", name, str(value)) for name, value in summary.items()]
+    rows += [(group, name, _shown(name, fact)) for group, facts in groups.items() for name, fact in facts.items()]
+    stdout_table("This device", [("", False), ("fact", False), ("value", False)], _without_repeats(rows))
+    lines = [(check.group, check.name, "yes" if check.ok else "no", check.detail) for check in checks]
     columns = [("", False), ("what", False), ("here", False), ("detail", False)]
-    stdout_table("What works here", columns, lines)
+    stdout_table("What works here", columns, _without_repeats(lines))
     click.echo(
         "Power sources are looked for, but not yet read into measurements: rows say energy_source = none.", err=True
     )
+
+
+def _installed() -> list[_Check]:
+    checks = []
+    for extra, (_, purpose) in EXTRAS.items():
+        absent = missing_modules(extra)
+        detail = f"missing {', '.join(absent)}: pip install 'devprof[{extra}]'" if absent else purpose
+        checks.append(_Check("install", extra, not absent, detail))
+    return checks
+
+
+def _measurable() -> list[_Check]:
+    from devprof.device.load import read_cpu_times
+    from devprof.device.memory import available_memory_bytes, peak_rss_bytes, total_swap_bytes
+
+    peak, load = peak_rss_bytes() is not None, read_cpu_times() is not None
+    free, swap = available_memory_bytes(), total_swap_bytes()
+    needs_proc = "needs Linux with /proc"
+    return [
+        _Check("measure", "step time", True, "monotonic clock, one fresh process per configuration"),
+        _Check("measure", "memory peak", peak, "VmHWM of the process" if peak else needs_proc),
+        _Check("measure", "free memory", free is not None, needs_proc if free is None else format_bytes(free)),
+        _Check(
+            "measure",
+            "swapping",
+            swap is not None,
+            needs_proc
+            if swap is None
+            else f"{format_bytes(swap)} of swap"
+            if swap
+            else "no swap space, so none happens",
+        ),
+        _Check("measure", "other programs", load, "CPU time of the machine in /proc/stat" if load else needs_proc),
+    ]
+
+
+def _state_checks(state: State) -> list[_Check]:
+    zones = ", ".join(f"{name} {heat:.1f} °C" for name, heat in state.zones)
+    heat = "no thermal zone under class/thermal" if state.temperature_c is None else f"{state.temperature_c:.1f} °C now"
+    return [
+        _Check(
+            "measure", "temperature", state.temperature_c is not None, _shortened(f"{heat}: {zones}" if zones else heat)
+        ),
+        _Check("measure", "frequency", state.frequency_hz is not None, _frequency(state)),
+        _Check(
+            "measure",
+            "frequency governor",
+            state.governor is not None,
+            state.governor or "frequency is not managed by this system",
+        ),
+        _throttling(state),
+    ]
+
+
+def _frequency(state: State) -> str:
+    if state.frequency_hz is None:
+        if state.clusters:
+            return "the firmware manages it, and vcgencmd does not answer: install it, and join the group video"
+        return "no cpufreq here, as in most virtual machines; /proc/cpuinfo has a nominal figure only"
+    cap = "" if state.max_frequency_hz is None else f", at most {state.max_frequency_hz / 1e6:.0f} MHz"
+    return f"{state.frequency_hz / 1e6:.0f} MHz now{cap}"
+
+
+def _throttling(state: State) -> _Check:
+    from devprof.device.throttle import evidence, judge
+
+    name = f"throttling ({state.processor})"
+    sources = evidence(state)
+    if not sources:
+        if state.processor == "cuda":
+            return _Check("measure", name, False, "NVML does not answer: pip install nvidia-ml-py")
+        return _Check("measure", name, False, "no frequency, no counters, no firmware that could tell: rows say null")
+    now = judge([state])
+    found = f"; now {now.verdict}: {', '.join(now.reasons)}" if now.reasons else ""
+    return _Check("measure", name, True, f"by {', '.join(sources)}{found}")
+
+
+def _shown(name: str, fact: str) -> str:
+    return format_bytes(int(fact)) if name.endswith("_bytes") else _shortened(fact)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _without_repeats(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """A group is named in its first row only."""
+    groups = ["", *(row[0] for row in rows)]
+    return [("" if row[0] == before else row[0], *row[1:]) for before, row in zip(groups, rows, strict=False)]

@@ -1,7 +1,9 @@
 """Models that misbehave, for tests of what becomes of them: each a factory for ``module:factory`` names."""
 
+import gc
 import os
 import signal
+import sys
 import time
 
 import torch
@@ -61,3 +63,23 @@ def wrong_shape():
 
 def not_a_module():
     return object()
+
+
+def takes_over_the_process():
+    """Library code that changes what the whole process has: threads, grad mode, default type, folder, signals, collector."""
+    torch.set_num_threads(3)
+    torch.set_default_dtype(torch.float64)
+    model = _Small()
+    torch.set_default_dtype(torch.float32)
+    os.chdir("/")
+    gc.disable()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.stdout.close()
+    return model.float()
+
+
+def tegra_out_of_memory():
+    def fail():
+        raise RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp, please report a bug")
+
+    return _Small(fail)
