@@ -1,18 +1,17 @@
 """Descriptions of data sets, one TOML file each: shape, classes, sizes, source, licence, how to load.
 
+What is published about models is in :mod:`datasets_meta.models`.
+
 Standard library only (``tomli`` before Python 3.11); imports nothing of devprof.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from importlib import resources
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from datasets_meta.files import read_table
+from datasets_meta.models import MODEL_TABLE_FILE
 
 __all__ = ["DatasetMeta", "dataset_names", "load_dataset_meta"]
 
@@ -48,8 +47,8 @@ class DatasetMeta:
 
 def dataset_names() -> tuple[str, ...]:
     """The data sets that are described."""
-    files = resources.files("datasets_meta").iterdir()
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in files if entry.name.endswith(".toml")))
+    files = {entry.name for entry in resources.files("datasets_meta").iterdir()} - {MODEL_TABLE_FILE}
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
 
 
 def load_dataset_meta(name: str) -> DatasetMeta:
@@ -60,7 +59,7 @@ def load_dataset_meta(name: str) -> DatasetMeta:
     """
     if name not in dataset_names():
         raise KeyError(f"no data set {name!r}; there are: {', '.join(dataset_names())}")
-    table = tomllib.loads((resources.files("datasets_meta") / f"{name}.toml").read_text(encoding="utf-8"))
+    table = read_table(f"{name}.toml")
     shape = tuple(int(size) for size in table.pop("input_shape"))
     files = tuple((str(file), str(digest)) for file, digest in table.pop("files", {}).items())
     return DatasetMeta(name=name, input_shape=shape, files=files, **table)

@@ -1,8 +1,8 @@
 """Where the catalogue and the cost model meet: a model's name to its features.
 
 Layer 2, beside ``measure``: it may import islands. The cost model reaches it by name, through
-:func:`devprof.registry.resolve`. Results are kept in a cache folder (``DEVPROF_CACHE``, else ``devprof`` in the user's cache
-folder), because tracing takes a second per model and never changes for the same versions.
+:func:`devprof.registry.resolve`. Results are kept in the cache folder, because tracing takes a second per model and never
+changes for the same versions.
 """
 
 from __future__ import annotations
@@ -11,26 +11,18 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from devprof.atomic import write_atomically
 from devprof.costmodel.features import FEATURES_VERSION, Features
 from devprof.device.identity import installed_version
 from devprof.errors import CostModelError, DevprofError, MissingExtraError
+from devprof.paths import cache_folder
 from devprof.records import MODES, Workload
 from devprof.workloads.catalogue import build
 from devprof.workloads.names import split_name
 
-__all__ = ["cache_folder", "trace_model"]
-
-
-def cache_folder() -> Path:
-    """Where traces are kept: ``DEVPROF_CACHE``, else ``$XDG_CACHE_HOME/devprof``, else ``~/.cache/devprof``."""
-    own = os.environ.get("DEVPROF_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devprof"
+__all__ = ["trace_model"]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -66,15 +58,12 @@ def trace_model(model: str, mode: str, image_size: int | None = None, num_classe
 
 def _trace(workload: Workload) -> Features:
     try:
-        import torch
-
         from devprof.costmodel.trace import trace_training
     except ImportError as error:
         raise MissingExtraError("train", error.name or "torch", "tracing a model") from error
 
     trainable = build(workload, device="meta")
-    loss = torch.nn.functional.cross_entropy
-    return trace_training(trainable.model, trainable.make_batch, loss)
+    return trace_training(trainable.model, trainable.make_batch, trainable.loss_fn)
 
 
 def _cache_key(*parts: object) -> str:

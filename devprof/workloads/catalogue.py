@@ -7,60 +7,28 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from devprof.errors import MissingExtraError, UnknownNameError, WorkloadError
 from devprof.records import Workload
 from devprof.workloads.compat import ensure_torchvision_operators
-from devprof.workloads.names import SEED_NAMES, require_known, split_name
+from devprof.workloads.names import DEFAULT_CLASSES, DEFAULT_IMAGE_SIZE, SEED_NAMES, require_known, split_name
+from devprof.workloads.own import build_own
+from devprof.workloads.trainable import Trainable
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-__all__ = ["DEFAULT_IMAGE_SIZE", "Trainable", "build"]
+__all__ = ["Trainable", "build"]
 
-DEFAULT_IMAGE_SIZE = 224
-_DEFAULT_CLASSES = 1000
+_log = logging.getLogger(__name__)
 
+_Builder = Callable[[str, Workload], Trainable]
 
-@dataclass(frozen=True, slots=True)
-class Trainable:
-    """A model ready for the training step.
-
-    Attributes:
-        model: In training mode; in mode ``head`` all but the classifier is frozen.
-        input_shape: Shape of one sample.
-        num_classes: Outputs of the classifier.
-        image_size: Height and width of the input, ``None`` where the input is no image.
-    """
-
-    model: nn.Module
-    input_shape: tuple[int, ...]
-    num_classes: int
-    image_size: int | None
-
-    def make_batch(self, batch_size: int, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """Random inputs (standard normal) and class indices on the model's device."""
-        import torch
-
-        device = next(self.model.parameters()).device
-        if device.type == "meta":
-            return (
-                torch.empty((batch_size, *self.input_shape), device=device),
-                torch.empty(batch_size, dtype=torch.long, device=device),
-            )
-        generator = torch.Generator().manual_seed(seed)
-        inputs = torch.randn((batch_size, *self.input_shape), generator=generator)
-        targets = torch.randint(self.num_classes, (batch_size,), generator=generator)
-        return inputs.to(device), targets.to(device)
-
-    def parameter_counts(self) -> tuple[int, int]:
-        """Parameters: all of them, and those that are trained."""
-        counts = [(parameter.numel(), parameter.requires_grad) for parameter in self.model.parameters()]
-        return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
+# Constructors are foreign code: what they raise for an input that does not suit them becomes the workload's error.
+_FAILURES = (RuntimeError, TypeError, ValueError, AssertionError, AttributeError, LookupError, ImportError, OSError)
 
 
 def build(workload: Workload, *, device: str = "cpu") -> Trainable:
@@ -75,21 +43,43 @@ def build(workload: Workload, *, device: str = "cpu") -> Trainable:
         MissingExtraError: If torch or timm is not installed.
         WorkloadError: If the model cannot be built for this input, with the reason.
     """
+    source, name = split_name(workload.model)
+    builders: dict[str, _Builder] = {
+        "seed": _build_seed,
+        "timm": _build_timm,
+        "torchvision": _build_torchvision,
+        "fastervit": _build_fastervit,
+        "factory": build_own,
+    }
+    try:
+        trainable = _build_on(device, builders[source], name, workload)
+    except _FAILURES as error:
+        raise WorkloadError(f"the model {workload.model!r} cannot be built: {error}") from error
+    trainable.model.train()
+    if workload.mode == "head":
+        _freeze_all_but(_classifier(trainable.model, workload.model), trainable.model)
+    return trainable
+
+
+def _build_on(device: str, builder: _Builder, name: str, workload: Workload) -> Trainable:
     try:
         import torch
     except ImportError as error:
         raise MissingExtraError("train", "torch", "building a model") from error
-    source, name = split_name(workload.model)
-    builders = {"seed": _build_seed, "torchvision": _build_torchvision, "fastervit": _build_fastervit}
-    builders |= {"factory": _build_factory, "timm": _build_timm}
-    with torch.device(device):
-        try:
-            trainable = builders[source](name, workload)
-        except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
-            raise WorkloadError(f"the model {workload.model!r} cannot be built: {error}") from error
-    trainable.model.train()
-    if workload.mode == "head":
-        _freeze_all_but(_classifier(trainable.model, workload.model), trainable.model)
+
+    # A user's factory also makes data, which belongs to the host; only its model moves.
+    first = "cpu" if builder is build_own and device != "meta" else device
+    try:
+        with torch.device(first):
+            trainable = builder(name, workload)
+    except RuntimeError as error:
+        if device != "meta":
+            raise
+        # Constructors that read values, such as a schedule of drop rates, cannot run without memory.
+        _log.info("%s cannot be built without memory (%s); it is built on the CPU and then emptied", name, error)
+        with torch.device("cpu"):
+            trainable = builder(name, workload)
+    trainable.model.to(device)
     return trainable
 
 
@@ -121,7 +111,7 @@ def _build_timm(name: str, workload: Workload) -> Trainable:
         raise MissingExtraError("train", "timm", f"building the model {name!r}") from error
     if not timm.is_model(name):
         require_known(name)
-    classes = workload.num_classes or _DEFAULT_CLASSES
+    classes = workload.num_classes or DEFAULT_CLASSES
     size = workload.image_size or DEFAULT_IMAGE_SIZE
     config: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
     # Transformers with position embeddings are built for one size; other networks refuse the argument.
@@ -138,7 +128,7 @@ def _build_torchvision(name: str, workload: Workload) -> Trainable:
         raise MissingExtraError("train", "torchvision", f"building the model {workload.model!r}") from error
     if name not in models.list_models(module=models):
         require_known(workload.model)
-    classes = workload.num_classes or _DEFAULT_CLASSES
+    classes = workload.num_classes or DEFAULT_CLASSES
     size = workload.image_size or DEFAULT_IMAGE_SIZE
     builder: Any = models.get_model_builder(name)
     extra: dict[str, Any] = {"init_weights": True} if "init_weights" in inspect.signature(builder).parameters else {}
@@ -146,30 +136,13 @@ def _build_torchvision(name: str, workload: Workload) -> Trainable:
 
 
 def _build_fastervit(name: str, workload: Workload) -> Trainable:
-    try:
-        fastervit = importlib.import_module("fastervit")
-    except ImportError as error:
-        raise WorkloadError(f"the model {workload.model!r} needs the package: pip install fastervit") from error
-    classes = workload.num_classes or _DEFAULT_CLASSES
+    """FasterViT from its own package (arXiv 2306.06189), which is under a licence of its own and optional."""
+    require_known(workload.model)
+    fastervit = importlib.import_module("fastervit")
+    classes = workload.num_classes or DEFAULT_CLASSES
     size = workload.image_size or DEFAULT_IMAGE_SIZE
-    return _image_trainable(
-        fastervit.create_model(name, resolution=size, num_classes=classes, pretrained=False), size, classes
-    )
-
-
-def _build_factory(name: str, workload: Workload) -> Trainable:
-    """The user's own: a callable that returns a module; ``module.input_shape`` says what one sample looks like."""
-    require_known(name)
-    module_name, _, attribute = name.partition(":")
-    model = getattr(importlib.import_module(module_name), attribute)()
-    from torch import nn
-
-    if not isinstance(model, nn.Module):
-        raise WorkloadError(f"the factory {name!r} returned {type(model).__name__}, not a torch.nn.Module")
-    size = workload.image_size or DEFAULT_IMAGE_SIZE
-    shape = tuple(int(entry) for entry in getattr(model, "input_shape", (3, size, size)))
-    classes = workload.num_classes or int(getattr(model, "num_classes", _DEFAULT_CLASSES))
-    return Trainable(model, shape, classes, shape[-1] if len(shape) == 3 else None)
+    extra = {} if size == DEFAULT_IMAGE_SIZE else {"resolution": size}
+    return _image_trainable(fastervit.create_model(name, pretrained=False, num_classes=classes, **extra), size, classes)
 
 
 def _classifier(model: nn.Module, name: str) -> list[nn.Module]:

@@ -7,6 +7,7 @@ a child process, ``python -m devprof.workloads.names NAME...``, which imports ti
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -14,9 +15,29 @@ from collections.abc import Sequence
 
 from devprof.errors import MissingExtraError, UnknownNameError, WorkloadError
 
-__all__ = ["SEED_NAMES", "check_names", "require_known", "split_name"]
+__all__ = [
+    "DATA_SOURCES",
+    "DEFAULT_CLASSES",
+    "DEFAULT_IMAGE_SIZE",
+    "FASTERVIT_NAMES",
+    "OPTIMIZERS",
+    "SEED_NAMES",
+    "check_names",
+    "require_known",
+    "split_name",
+]
 
 SEED_NAMES = ("seed:cnn", "seed:lstm", "seed:mlp", "seed:net")
+
+# The models that the package documents; it gives no dependable way to list them.
+FASTERVIT_NAMES = tuple(f"fastervit:faster_vit_{size}_224" for size in range(7))
+
+DATA_SOURCES = ("memory", "jpeg", "own")
+OPTIMIZERS = ("sgd", "adam")
+
+# Of models that have no input or number of classes of their own.
+DEFAULT_IMAGE_SIZE = 224
+DEFAULT_CLASSES = 1000
 
 _SOURCES = ("seed", "torchvision", "fastervit")
 
@@ -39,22 +60,25 @@ def require_known(name: str) -> None:
         MissingExtraError: If the package that would know is not installed.
         WorkloadError: If a factory's module cannot be imported.
     """
-    source, rest = split_name(name)
+    source = split_name(name)[0]
     if source == "factory":
         _require_factory(name)
         return
-    known = SEED_NAMES if source == "seed" else _known_names(source)
-    full = name if source == "seed" else rest
-    if full not in known:
+    candidates = _known_names(source)
+    if name not in candidates:
         # A mistyped prefix-less seed ("cnn") should find the seed, too.
-        prefix = "" if source in {"seed", "timm"} else f"{source}:"
-        candidates = [prefix + entry for entry in known] + (list(SEED_NAMES) if source == "timm" else [])
-        raise UnknownNameError(
-            "model", name, candidates, "Models are timm names, torchvision:NAME, seed:NAME or module:factory."
-        )
+        hint = "Models are timm names, torchvision:NAME, seed:NAME or module:factory."
+        raise UnknownNameError("model", name, [*candidates, *SEED_NAMES] if source == "timm" else candidates, hint)
 
 
 def _known_names(source: str) -> Sequence[str]:
+    """All names of a source, in full."""
+    if source == "seed":
+        return SEED_NAMES
+    if source == "fastervit":
+        if importlib.util.find_spec("fastervit") is None:
+            raise WorkloadError("models named fastervit:NAME need the package: pip install fastervit")
+        return FASTERVIT_NAMES
     from devprof.workloads.compat import ensure_torchvision_operators
 
     try:
@@ -63,15 +87,10 @@ def _known_names(source: str) -> Sequence[str]:
             import timm
 
             return list(timm.list_models())
-        if source == "torchvision":
-            from torchvision import models
+        from torchvision import models
 
-            return list(models.list_models(module=models))
-        fastervit = importlib.import_module("fastervit.models.registry")
-        return list(fastervit.list_models())
+        return [f"torchvision:{name}" for name in models.list_models(module=models)]
     except ImportError as error:
-        if source == "fastervit":
-            raise WorkloadError("models named fastervit:NAME need the package: pip install fastervit") from error
         raise MissingExtraError("train", error.name or "torch", f"the model source {source!r}") from error
 
 

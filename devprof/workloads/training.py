@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from devprof.errors import WorkloadError
+from devprof.workloads.names import OPTIMIZERS
 
 __all__ = ["Mark", "inference_step", "make_optimizer", "training_step"]
 
@@ -33,7 +34,7 @@ def training_step(
         optimizer: Over the parameters to be trained.
         loss_fn: From (outputs, targets) to a scalar.
         inputs: A batch, first dimension the batch.
-        targets: Class indices of the batch.
+        targets: What the loss compares the outputs with.
         mark: Called with ``forward``, ``backward`` and ``optimizer`` when each phase has ended; it disturbs the total, so
             only a separate pass uses it.
 
@@ -81,4 +82,4 @@ def make_optimizer(name: str, model: nn.Module, learning_rate: float = 1e-3) -> 
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9)
     if name == "adam":
         return torch.optim.Adam(parameters, lr=learning_rate)
-    raise WorkloadError(f"unknown optimizer {name!r}; use sgd or adam")
+    raise WorkloadError(f"unknown optimizer {name!r}; use {' or '.join(OPTIMIZERS)}")

@@ -58,15 +58,3 @@ def test_unknown_names_and_modes_are_errors(cache):
         tracing.trace_model("seed:cn", "full")
     with pytest.raises(DevprofError, match="unknown mode 'half'"):
         tracing.trace_model("seed:cnn", "half")
-
-
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [({"DEVPROF_CACHE": "/a"}, "/a"), ({"XDG_CACHE_HOME": "/b"}, "/b/devprof"), ({"HOME": "/c"}, "/c/.cache/devprof")],
-)
-def test_the_cache_folder_follows_the_environment(monkeypatch, environment, folder):
-    for name in ("DEVPROF_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert str(tracing.cache_folder()) == folder

@@ -1,12 +1,14 @@
+import importlib.machinery
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
 
 from devprof.errors import UnknownNameError, WorkloadError
 from devprof.records import Workload
-from devprof.workloads import compat
+from devprof.workloads import compat, names
 from devprof.workloads.catalogue import build
 from devprof.workloads.names import SEED_NAMES, check_names, split_name
 from devprof.workloads.seeds import SEEDS
@@ -124,6 +126,45 @@ def test_names_have_sources():
 def test_the_users_own_factory():
     trainable = build(Workload("faulty_models:good", mode="head"))
     assert (trainable.input_shape, trainable.num_classes) == ((4,), 3)
+
+
+@pytest.fixture
+def fastervit(monkeypatch):
+    """A stand-in for the optional package: what it is asked for, and a model that reads values while it is built."""
+    asked = []
+
+    def create_model(name, **options):
+        asked.append((name, options))
+        rates = [rate.item() for rate in torch.linspace(0, 0.2, 2)]
+        return torch.nn.Sequential(torch.nn.Conv2d(3, options["num_classes"], 1), torch.nn.Dropout(rates[1]))
+
+    package = types.ModuleType("fastervit")
+    package.__spec__ = importlib.machinery.ModuleSpec("fastervit", None)
+    package.create_model = create_model
+    monkeypatch.setitem(sys.modules, "fastervit", package)
+    return asked
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_model_of_the_optional_package(fastervit, device):
+    trainable = build(Workload("fastervit:faster_vit_1_224", num_classes=6), device=device)
+    assert fastervit[-1] == ("faster_vit_1_224", {"pretrained": False, "num_classes": 6})
+    assert trainable.input_shape == (3, 224, 224)
+    assert trainable.device.type == device
+    build(Workload("fastervit:faster_vit_1_224", image_size=448), device=device)
+    assert fastervit[-1] == ("faster_vit_1_224", {"pretrained": False, "num_classes": 1000, "resolution": 448})
+
+
+@pytest.mark.usefixtures("fastervit")
+def test_an_unknown_model_of_the_optional_package_names_the_closest():
+    with pytest.raises(UnknownNameError, match="closest: fastervit:faster_vit_1_224"):
+        build(Workload("fastervit:faster_vit_1"))
+
+
+def test_models_of_a_package_that_is_not_installed_say_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(names.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(WorkloadError, match="pip install fastervit"):
+        build(Workload("fastervit:faster_vit_1_224"))
 
 
 def test_optimizers():
