@@ -12,7 +12,15 @@ import devprof
 from devprof.errors import StoreError
 from devprof.records import Measurement, StepTime
 from devprof.store import schema
-from devprof.store.folder import ensure_writable, read_records, read_table, write_records, write_run
+from devprof.store.folder import (
+    count_rows,
+    ensure_writable,
+    read_finished,
+    read_records,
+    read_table,
+    write_records,
+    write_run,
+)
 
 
 def test_a_run_comes_back_as_it_was(tmp_path):
@@ -44,8 +52,8 @@ def test_not_measured_is_null_in_the_file(tmp_path):
 def test_every_file_says_its_version(tmp_path):
     path = write_records(tmp_path, "runs", "x", [make_run()])
     file = pq.ParquetFile(path)
-    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"1"
-    assert file.read().column("schema_version").to_pylist() == [1]
+    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"2"
+    assert file.read().column("schema_version").to_pylist() == [2]
 
 
 def test_frames_of_the_public_api(tmp_path):
@@ -99,6 +107,64 @@ def test_an_older_file_is_migrated_when_read(tmp_path, monkeypatch):
 
     monkeypatch.setitem(schema.MIGRATIONS, 0, to_seconds)
     assert read_records(tmp_path, "runs", Measurement) == [make_run(step_s=0.00025)]
+
+
+def as_version_1(path):
+    """Rewrite a file of runs as version 1 had it: without the later columns, with seconds of making one batch as ``data_s``."""
+    later = {"latency_valid", "state", "rss_model_bytes"}
+    table = pq.read_table(path)
+    table = table.drop_columns(sorted(later))
+    table = table.set_column(table.column_names.index("data_s"), "data_s", pa.array([1.5] * table.num_rows))
+    table = table.set_column(0, "schema_version", pa.array([1] * table.num_rows))
+    pq.write_table(table.replace_schema_metadata({schema.METADATA_KEY: b"1"}), path)
+
+
+def test_version_1_is_read_with_nulls_for_what_it_did_not_measure(tmp_path):
+    old, new = make_run("old", startup_s=2.0), make_run("new", data_s=0.25, latency_valid=True)
+    as_version_1(write_records(tmp_path, "runs", "old", [old]))
+    write_run(tmp_path, new)
+    assert read_records(tmp_path, "runs", Measurement) == [new, old]
+    table, _ = read_table(tmp_path, "runs")
+    assert table.column("schema_version").to_pylist() == [2, 2]
+
+
+@pytest.mark.parametrize("columns", [["step_s", "model"], ["run_id"], ["schema_version", "warnings", "step_s"], []])
+def test_a_projection_is_a_selection_of_the_whole(tmp_path, columns):
+    write_records(tmp_path, "runs", "copy", [make_run(), make_run("r2", step_s=0.5)])
+    as_version_1(write_records(tmp_path, "runs", "old", [make_run("r0")]))
+    write_run(tmp_path, make_run(warnings="[]"))
+    whole, _ = read_table(tmp_path, "runs")
+    some, _ = read_table(tmp_path, "runs", columns)
+    assert some.equals(whole.select(columns))
+    write_records(tmp_path, "steps", "x", [StepTime("r", 0, "measured", 1)])
+    assert read_table(tmp_path, "steps", ["step_ns"])[0].to_pylist() == [{"step_ns": 1}]
+    assert read_table(tmp_path, "power", ["t_ns"])[0].column_names == ["t_ns"]
+
+
+def test_a_sweep_learns_what_is_finished(tmp_path):
+    write_run(tmp_path, make_run("a", configuration="c1", repeat=0))
+    write_run(tmp_path, make_run("b", configuration="c1", repeat=1, status="oom"))
+    write_run(tmp_path, make_run("c"))
+    assert read_finished(tmp_path) == {("k", "c1", 0), ("k", "c1", 1), ("k", None, None)}
+    assert read_finished(tmp_path, ok_only=True) == {("k", "c1", 0), ("k", None, None)}
+
+
+def test_the_parent_of_a_sweep_reads_without_pandas(tmp_path):
+    write_run(tmp_path, make_run())
+    script = (
+        "import sys; from pathlib import Path; from devprof.store.folder import read_finished\n"
+        f"assert len(read_finished(Path({str(tmp_path)!r}))) == 1\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_rows_are_counted_without_reading_them(tmp_path):
+    write_records(tmp_path, "steps", "a", [StepTime("a", index, "measured", 1) for index in range(3)])
+    write_records(tmp_path, "steps", "b", [StepTime("b", 0, "measured", 1)])
+    (tmp_path / "steps" / "broken.parquet").write_text("")
+    assert count_rows(tmp_path, "steps") == 4
+    assert count_rows(tmp_path, "power") == 0
 
 
 def test_a_file_with_fewer_columns_reads_with_nulls_and_unknown_ones_are_left_out(tmp_path):

@@ -1,12 +1,16 @@
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devprof.errors import StoreError
 from devprof.records import Measurement
-from devprof.store.csv_import import import_csv
 from devprof.store.folder import read_records
+from devprof.store.imports.canonical import import_canonical
 
+PUBLISHED = Path(os.environ.get("DEVPROF_DATA") or Path(__file__).parents[5] / "shared" / "data") / "measured"
 HEADER = "device,processor,framework,model,mode,image_size,batch_size,status,step_s,source\n"
 GOOD = "rpi4,cpu,torch,resnet18,full,224,16,ok,10.9,somebody\n"
 
@@ -14,7 +18,7 @@ GOOD = "rpi4,cpu,torch,resnet18,full,224,16,ok,10.9,somebody\n"
 def run_import(tmp_path, text):
     table = tmp_path / "table.csv"
     table.write_text(text)
-    report = import_csv(table, tmp_path / "out", version="1.2")
+    report = import_canonical(table, tmp_path / "out", version="1.2")
     runs = read_records(tmp_path / "out", "runs", Measurement) if (tmp_path / "out").is_dir() else []
     return report, runs
 
@@ -45,6 +49,7 @@ def test_importing_twice_adds_nothing(tmp_path):
         ("rpi4,cpu,torch,resnet18,full,224,16,ok,0,x\n", "step_s is 0, which cannot be"),
         ("rpi4,cpu,torch,resnet18,full,224,1.5,ok,3,x\n", "batch_size is 1.5, not a whole number"),
         ("rpi4,cpu,torch,resnet18,full,224,16,fine,3,x\n", "status is 'fine'"),
+        ("rpi4,cpu,torch,resnet18,full,224,1e30,ok,3,x\n", "batch_size is 1e30, which is too large"),
         ("rpi4,cpu,torch,resnet18,full,224,16,ok,3,x,y,z\n", "more fields than the header"),
     ],
 )
@@ -53,6 +58,12 @@ def test_a_row_that_makes_no_sense_is_named_by_line_and_the_others_are_taken(tmp
     assert len(runs) == report.imported == 1
     assert report.rejected[0].line == 2
     assert reason in report.rejected[0].reason
+
+
+def test_the_runs_of_one_name_build_and_processor_are_one_device(tmp_path):
+    other_build, other_model = GOOD.replace("torch", "tflite"), GOOD.replace("resnet18", "resnet34")
+    _, (first, second, third) = run_import(tmp_path, HEADER + GOOD + other_model + other_build)
+    assert first.device_key == second.device_key != third.device_key
 
 
 def test_a_failed_run_needs_no_time(tmp_path):
@@ -73,7 +84,7 @@ def test_a_table_without_the_needed_columns_is_refused(tmp_path):
 def test_a_file_that_is_no_text_is_refused_by_name(tmp_path):
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00\x80" * 10)
     with pytest.raises(StoreError, match=r"x\.csv"):
-        import_csv(tmp_path / "x.csv", tmp_path / "out", version="1")
+        import_canonical(tmp_path / "x.csv", tmp_path / "out", version="1")
 
 
 @given(
@@ -86,3 +97,11 @@ def test_any_row_is_imported_or_rejected_with_a_reason(tmp_path_factory, fields)
     report, runs = run_import(tmp_path, HEADER + ",".join(fields) + "\n")
     assert report.imported + len(report.rejected) <= 1
     assert len(runs) == report.imported
+
+
+@pytest.mark.parametrize(("name", "rows"), [("rpi4.csv", 56), ("rpi5.csv", 32), ("gpus.csv", 94), ("rtx3090.csv", 494)])
+def test_published_tables_are_imported_whole(tmp_path, name, rows):
+    if not (PUBLISHED / name).is_file():
+        pytest.skip("the published tables are not here")
+    report = import_canonical(PUBLISHED / name, tmp_path / "out", version="1")
+    assert (report.imported, report.already_there, report.rejected, report.unknown_columns) == (rows, 0, (), ())
