@@ -12,7 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -41,36 +40,30 @@ def help_time(pairs: int) -> dict[str, float]:
     }
 
 
+PARENT_SCRIPT = """
+import sys, tempfile
+from pathlib import Path
+from devprof.cli.sweeping import measure_all
+from devprof.device.identity import identify
+from devprof.device.memory import peak_rss_bytes
+from devprof.measure.harness import MeasureOptions
+from devprof.measure.sweep import Configuration
+from devprof.records import Workload
+configurations = [Configuration(Workload("seed:mlp", batch_size=size + 1)) for size in range(int(sys.argv[1]))]
+options = MeasureOptions(worker=(sys.executable, sys.argv[2]))
+with tempfile.TemporaryDirectory() as folder:
+    rows, _ = measure_all(configurations, identify(), options, Path(folder))
+assert all(row.status == "ok" for row in rows) and len(rows) == len(configurations)
+print(peak_rss_bytes())
+"""
+
+
 def parent_peak_bytes(configurations: int) -> int:
-    """Largest resident memory of the parent of a sweep, read from the kernel as long as it runs (its children are apart)."""
-    sizes = ",".join(str(size) for size in range(1, configurations + 1))
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *_DEVPROF,
-            "measure",
-            "seed:mlp",
-            "--batch-size",
-            sizes,
-            "--min-time",
-            "50ms",
-            "-o",
-            folder,
-            "--json",
-        ]
-        parent = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        peak = 0
-        while parent.poll() is None:
-            try:
-                status = Path(f"/proc/{parent.pid}/status").read_text(encoding="utf-8")
-            except OSError:
-                break
-            for line in status.splitlines():
-                if line.startswith("VmHWM:"):
-                    peak = max(peak, int(line.split()[1]) * 1024)
-            time.sleep(0.02)
-        if parent.wait() != 0:
-            raise SystemExit("the sweep failed")
-        return peak
+    """Largest resident memory of the parent of a sweep whose children deliver 2,000 steps each without training."""
+    stub = Path(__file__).with_name("stub_worker.py")
+    command = [sys.executable, "-c", PARENT_SCRIPT, str(configurations), str(stub)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return int(done.stdout)
 
 
 def main() -> None:
@@ -80,7 +73,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     result: dict[str, object] = dict(help_time(5 if quick else 21))
     result["help_goal_s"] = GOAL_HELP_S
-    result["parent_peak_bytes"] = parent_peak_bytes(2 if quick else 10)
+    result["parent_peak_bytes"] = parent_peak_bytes(20 if quick else 500)
     result["parent_goal_bytes"] = GOAL_PARENT_BYTES
     print(json.dumps(result, indent=2))
 

@@ -18,7 +18,9 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "doctor": ("devprof.cli.doctor", "Say what can be measured here, with which meter, and why not the others."),
     "measure": ("devprof.cli.measure", "Measure training steps: one fresh process per configuration, into Parquet."),
-    "import": ("devprof.cli.imports", "Import measurements that other tools made, from CSV."),
+    "emulate": ("devprof.cli.emulate", "Run any command as a slower or smaller device."),
+    "summary": ("devprof.cli.summary", "Say what measurement folders hold, a line per configuration."),
+    "import": ("devprof.cli.imports", "Import measurements that other tools made: CSV, timm's benchmark, pyperf."),
     "fit": ("devprof.cli.fit", "Fit a cost model to measurements and print its honest errors."),
     "predict": ("devprof.cli.predict", "Predict step time, memory and round time of a model on a device."),
     "report": ("devprof.cli.report", "Make one self-contained page with live figures, and PNG and SVG files."),

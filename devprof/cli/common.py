@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from devprof.errors import MissingExtraError
-from devprof.units import parse_bytes, parse_seconds
+from devprof.units import parse_bytes, parse_celsius, parse_cpus, parse_seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
     "BYTES",
+    "CELSIUS",
+    "CPUS",
     "EXTRAS",
     "SECONDS",
     "CommaList",
@@ -39,6 +41,7 @@ EXTRAS = {
     "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
     "fl": (("flwr", "sklearn"), "federated learning with Flower"),
     "report": (("altair", "vl_convert"), "pages and figures"),
+    "nvml": (("pynvml",), "throttling and memory of NVIDIA GPUs"),
     "sim": (("flwr", "ray"), "Flower's own simulation engine (flwr run)"),
 }
 
@@ -50,7 +53,7 @@ def json_option(function: Function) -> Function:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-class Quantity(click.ParamType[float]):
+class Quantity(click.ParamType[Any]):
     """A quantity with its unit, such as ``10s`` or ``2G``.
 
     Args:
@@ -58,22 +61,24 @@ class Quantity(click.ParamType[float]):
         parse: From a text to SI; raises ``ValueError`` with what is wrong.
     """
 
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
         self.parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number in SI; a text that is no such quantity is wrong usage."""
-        if isinstance(value, (int, float)):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The quantity in SI; a text that is no such quantity is wrong usage."""
+        if not isinstance(value, str):
             return value
         try:
-            return self.parse(str(value))
+            return self.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
 SECONDS = Quantity("duration", parse_seconds)
 BYTES = Quantity("size", parse_bytes)
+CELSIUS = Quantity("temperature", parse_celsius)
+CPUS = Quantity("cpus", parse_cpus)
 
 
 class CommaList(click.ParamType[tuple[Any, ...]]):

@@ -115,7 +115,7 @@ def _say(step: int, text: str) -> None:
 
 def _measure(output: Path) -> list[Measurement]:
     """The runs of this demo in the folder's table, those of an earlier demo included."""
-    from devprof.cli.measure import measure_all
+    from devprof.cli.sweeping import measure_all
     from devprof.device.identity import identify
     from devprof.measure.harness import MeasureOptions, configuration_key
     from devprof.store.folder import ensure_writable, read_records

@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from devprof.cli.common import (
+    CELSIUS,
+    CPUS,
     SECONDS,
     CommaList,
     echo_json,
     json_option,
     log_to_stderr,
     missing_modules,
-    stderr_console,
     stdout_table,
 )
+from devprof.cli.sweeping import measure_all
 from devprof.errors import MissingExtraError
 from devprof.records import MODES, TASKS, Measurement
 from devprof.units import format_bytes, format_seconds
+from devprof.workloads.names import DATA_SOURCES, OPTIMIZERS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from devprof.measure.harness import MeasureOptions
-    from devprof.measure.sweep import Configuration
-    from devprof.records import Device
-    from devprof.workloads.suites import Suite
+    from devprof.records import Workload
+    from devprof.workloads.suites import Group, Suite
 
 
 @click.command("measure")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
-@click.option("--suite", help="A named list of models, or a .toml file; instead of MODEL.")
+@click.option("--suite", "suite_name", help="A named list of workloads, or a .toml file; instead of MODEL.")
 @click.option("--mode", "modes", type=CommaList(str, MODES), help="full, head or both.  [default: full]")
-@click.option(
-    "--task", "tasks", type=CommaList(str, TASKS), default="train", show_default=True, help="train, infer or both."
-)
+@click.option("--task", "tasks", type=CommaList(str, TASKS), help="train, infer or both.  [default: train]")
 @click.option("--batch-size", "batch_sizes", type=CommaList(int), help="Samples per step.  [default: 16]")
 @click.option(
     "--image-size", type=click.IntRange(1), help="Height and width of the input.  [default: the model's own, or 224]"
@@ -50,14 +45,24 @@ if TYPE_CHECKING:
 @click.option(
     "--classes", "num_classes", type=click.IntRange(2), help="Outputs of the classifier.  [default: the model's own]"
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads of the training process.  [default: physical cores]")
-@click.option("--processor", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--optimizer", type=click.Choice(["sgd", "adam"]), default="sgd", show_default=True)
-@click.option("--memory-format", type=click.Choice(["nchw", "nhwc"]), default="nchw", show_default=True)
 @click.option(
-    "--repeats", type=click.IntRange(1), default=1, show_default=True, help="Fresh processes per configuration."
+    "--data",
+    type=click.Choice(DATA_SOURCES),
+    help="Where batches come from; own: a factory's data set.  [default: memory]",
 )
-@click.option("--min-time", type=SECONDS, default="10s", show_default=True, help="Timed window per run, at the least.")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="[default: sgd]")
+@click.option("--memory-format", type=click.Choice(["nchw", "nhwc"]), default="nchw", show_default=True)
+@click.option("--processor", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Threads of the training process.  [default: physical cores]")
+@click.option("--affinity", type=CPUS, help="CPUs to bind the training process to, such as 0-3.")
+@click.option("--repeats", type=click.IntRange(1), help="Fresh processes per configuration.  [default: 1]")
+@click.option("--min-time", type=SECONDS, help="Timed window per run, at the least.  [default: 10s]")
+@click.option("--min-steps", type=click.IntRange(1), help="Timed steps per run, at the least.  [default: 5]")
+@click.option("--phase-steps", type=click.IntRange(1), help="Steps that are timed phase by phase.  [default: 3 to 10]")
+@click.option("--max-start-temp", type=CELSIUS, help="Wait before each run until the device is this cool, such as 55C.")
+@click.option(
+    "--cooldown-timeout", type=SECONDS, default="600s", show_default=True, help="The longest such wait for one run."
+)
 @click.option(
     "--timeout", type=SECONDS, default="600s", show_default=True, help="After this a run becomes a row 'timeout'."
 )
@@ -73,23 +78,15 @@ if TYPE_CHECKING:
 @json_option
 def command(
     models: tuple[str, ...],
-    suite: str | None,
-    modes: tuple[str, ...] | None,
-    tasks: tuple[str, ...],
-    batch_sizes: tuple[int, ...] | None,
-    image_size: int | None,
-    num_classes: int | None,
-    threads: int | None,
+    suite_name: str | None,
     processor: str,
-    optimizer: str,
-    memory_format: str,
-    repeats: int,
-    min_time: float,
-    timeout: float,
+    threads: int | None,
     device_name: str | None,
+    repeats: int | None,
     retry_failed: bool,
     output: Path,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Measure training steps of MODELs and add a row per run to the folder given with -o.
 
@@ -97,46 +94,94 @@ def command(
     configuration gets a fresh process. A run that fails (out of memory, crash, timeout) is a row, too, and the sweep goes on.
     Interrupt it whenever you like: what is finished is kept, and the same command goes on where it stopped.
     """
+    from devprof.device.cores import physical_cores
     from devprof.device.identity import identify
-    from devprof.measure.harness import MeasureOptions
-    from devprof.measure.sweep import expand
-    from devprof.records import Workload
+    from devprof.measure.sweep import with_repeats
     from devprof.store.folder import ensure_writable
+    from devprof.workloads.jpeg import prepare_jpegs
 
     log_to_stderr()
-    chosen = _chosen_suite(models, suite)
+    if bool(models) == bool(suite_name):
+        raise click.UsageError("give either MODEL names or --suite, for example: devprof measure resnet18 -o runs")
+    suite, skipped = _suite(models, suite_name)
     ensure_writable(output)
-    names = chosen.models if chosen else tuple(dict.fromkeys(models))
-    _require_known_models(names)
-    base = Workload(
-        model=names[0],
-        image_size=image_size or (chosen.image_size if chosen else None),
-        num_classes=num_classes or (chosen.num_classes if chosen else None),
-        optimizer=optimizer,
-        memory_format=memory_format,
-    )
-    configurations = expand(
-        base,
-        models=names,
-        modes=modes or (chosen.modes if chosen else ("full",)),
-        tasks=tasks,
-        batch_sizes=batch_sizes or (chosen.batch_sizes if chosen else (16,)),
-        repeats=repeats,
-    )
-    options = MeasureOptions(min_time_s=min_time, timeout_s=timeout, suite=chosen.name if chosen else None)
-    device = identify(processor=processor, threads=threads, name=device_name)
+    workloads = _workloads(suite, asked)
+    _require_known_models([workload.model for workload in workloads])
+    if any(workload.data == "jpeg" for workload in workloads):
+        prepare_jpegs()
+    options = _options(suite, asked)
+    configurations = with_repeats(workloads, repeats or suite.repeats or 1)
+    if threads is None and options.affinity is not None:
+        threads = physical_cores(options.affinity)
+    device = identify(processor=processor, threads=threads, name=device_name, affinity=options.affinity)
     rows, interrupted = measure_all(configurations, device, options, output, retry_failed=retry_failed)
-    _show(rows, len(configurations), output, as_json=as_json, interrupted=interrupted)
+    if as_json:
+        result = {"output": str(output), "configurations": len(configurations), "interrupted": interrupted}
+        echo_json(result | {"skipped": skipped, "runs": rows})
+    elif rows:
+        _show(rows)
     if interrupted:
+        click.echo("The same command goes on from here.", err=True)
         sys.exit(1)
 
 
-def _chosen_suite(models: Sequence[str], suite: str | None) -> Suite | None:
-    from devprof.workloads.suites import load_suite
+def _suite(models: Sequence[str], suite_name: str | None) -> tuple[Suite, dict[str, str]]:
+    """What is to be measured, and which models are left out for which reason."""
+    from devprof.workloads.suites import Suite, load_suite
 
-    if bool(models) == bool(suite):
-        raise click.UsageError("give either MODEL names or --suite, for example: devprof measure resnet18 -o runs")
-    return load_suite(suite) if suite else None
+    if not suite_name:
+        return Suite.of_models(tuple(dict.fromkeys(models))), {}
+    suite, skipped = load_suite(suite_name).available()
+    for model, reason in skipped.items():
+        click.echo(f"left out {model}: {reason}", err=True)
+    if not suite.groups:
+        raise click.ClickException(f"nothing of the suite {suite_name} can be measured here")
+    return suite, skipped
+
+
+def _workloads(suite: Suite, asked: dict[str, Any]) -> list[Workload]:
+    """All workloads of a suite; what was asked for on the command line goes before what the suite says."""
+    return list(dict.fromkeys(workload for group in suite.groups for workload in _of_group(group, asked)))
+
+
+def _of_group(group: Group, asked: dict[str, Any]) -> list[Workload]:
+    from devprof.measure.sweep import combine
+    from devprof.records import Workload
+
+    base = Workload(
+        model=group.models[0],
+        image_size=asked["image_size"] or group.image_size,
+        num_classes=asked["num_classes"] or group.num_classes,
+        optimizer=asked["optimizer"] or group.optimizer or "sgd",
+        data=asked["data"] or group.data or "memory",
+        memory_format=asked["memory_format"],
+    )
+    return combine(
+        base,
+        models=group.models,
+        modes=asked["modes"] or group.modes or ("full",),
+        tasks=asked["tasks"] or group.tasks or ("train",),
+        batch_sizes=asked["batch_sizes"] or group.batch_sizes or (16,),
+    )
+
+
+def _options(suite: Suite, asked: dict[str, Any]) -> MeasureOptions:
+    from devprof.device.state import temperature_c
+    from devprof.measure.harness import MeasureOptions
+
+    if asked["max_start_temp"] is not None and temperature_c() is None:
+        raise click.UsageError("--max-start-temp needs a temperature, but this device shows no thermal zone")
+    min_time_s = suite.min_time_s if asked["min_time"] is None else asked["min_time"]
+    return MeasureOptions(
+        min_time_s=10.0 if min_time_s is None else min_time_s,
+        min_steps=asked["min_steps"] or suite.min_steps or 5,
+        phase_steps=asked["phase_steps"] or suite.phase_steps,
+        timeout_s=asked["timeout"],
+        suite=suite.name or None,
+        affinity=asked["affinity"],
+        max_start_temp_c=asked["max_start_temp"],
+        cooldown_timeout_s=asked["cooldown_timeout"],
+    )
 
 
 def _require_known_models(names: Sequence[str]) -> None:
@@ -147,107 +192,16 @@ def _require_known_models(names: Sequence[str]) -> None:
     if "torch" in missing_modules("train"):
         raise MissingExtraError("train", "torch", "measuring a model")
 
-    bad = check_names(names)
+    bad = check_names(list(dict.fromkeys(names)))
     if bad:
         raise click.UsageError("\n".join(bad.values()))
 
 
-def measure_all(
-    configurations: Sequence[Configuration],
-    device: Device,
-    options: MeasureOptions,
-    output: Path,
-    *,
-    retry_failed: bool = False,
-) -> tuple[list[Measurement], bool]:
-    """Measure what is not finished in a folder yet, storing each row as soon as it stands, with a progress bar on stderr.
-
-    Returns:
-        The rows that were added, and whether the user interrupted.
-    """
-    from devprof.measure.sweep import finished_keys, is_finished, run_sweep
-    from devprof.store.folder import read_records, write_run
-
-    stored = read_records(output, "runs", Measurement)
-    finished = finished_keys(run for run in stored if run.status == "ok" or not retry_failed)
-    to_do = [configuration for configuration in configurations if not is_finished(configuration, device, finished)]
-    kept = len(configurations) - len(to_do)
-    if kept:
-        click.echo(f"{kept} of {len(configurations)} configurations were finished already in {output}.", err=True)
-    rows: list[Measurement] = []
-    if not to_do:
-        return rows, False
-    with _progress() as progress, _sigterm_as_interrupt():
-        bar = progress.add_task("starting", total=len(configurations), completed=kept)
-
-        def show(configuration: Configuration) -> None:
-            progress.update(bar, description=_label(configuration))
-
-        try:
-            for run, steps in run_sweep(to_do, device, options, on_start=show):
-                write_run(output, run, steps)
-                rows.append(run)
-                progress.advance(bar)
-                if run.status != "ok":
-                    progress.console.print(
-                        f"{run.model} {run.mode} batch {run.batch_size}: {run.status}: {run.error}", markup=False
-                    )
-        except KeyboardInterrupt:
-            click.echo(f"Interrupted: {len(rows)} of {len(to_do)} finished and kept.", err=True)
-            return rows, True
-    return rows, False
-
-
-def _label(configuration: Configuration) -> str:
-    workload = configuration.workload
-    repeat = f", repeat {configuration.repeat + 1}" if configuration.repeat else ""
-    return f"{workload.model} {workload.mode} batch {workload.batch_size}{repeat}"
-
-
-def _progress() -> Progress:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
-    times = [TimeElapsedColumn(), TextColumn("ETA"), TimeRemainingColumn(compact=True)]
-    return Progress(*columns, *times, console=stderr_console(), speed_estimate_period=3600.0)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """A service manager's request to end is treated like Ctrl-C: finish nothing more, lose nothing."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _show(rows: Sequence[Measurement], asked: int, output: Path, *, as_json: bool, interrupted: bool) -> None:
-    if as_json:
-        echo_json({"output": str(output), "configurations": asked, "interrupted": interrupted, "runs": rows})
-    elif rows:
-        columns = [("model", False), ("mode", False), ("batch", True), ("status", False)]
-        columns += [
-            ("step", True),
-            ("95 % interval", True),
-            ("memory peak", True),
-            ("steps", True),
-            ("remarks", False),
-        ]
-        stdout_table(f"Measured on {rows[0].device}", columns, [_line(run) for run in rows])
-    if interrupted:
-        click.echo("The same command goes on from here.", err=True)
+def _show(rows: Sequence[Measurement]) -> None:
+    columns = [("model", False), ("mode", False), ("batch", True), ("status", False), ("step", True)]
+    columns += [("95 % interval", True), ("memory peak", True), ("steps", True), ("remarks", False)]
+    stdout_table(f"Measured on {rows[0].device}", columns, [_line(run) for run in rows])
+    _explain(rows)
 
 
 def _line(run: Measurement) -> tuple[str, ...]:
@@ -255,6 +209,20 @@ def _line(run: Measurement) -> tuple[str, ...]:
     interval = "–"
     if run.step_s_ci_low is not None and run.step_s_ci_high is not None:
         interval = f"{format_seconds(run.step_s_ci_low)} … {format_seconds(run.step_s_ci_high)}"
-    notes = ", ".join(json.loads(run.warnings)) if run.warnings else run.error or ""
+    notes = ", ".join(_codes(run)) or run.error or ""
     figures = (format_seconds(run.step_s), interval, format_bytes(run.rss_peak_bytes), str(run.steps or "–"))
     return (run.model, mode, str(run.batch_size), run.status, *figures, notes)
+
+
+def _codes(run: Measurement) -> list[str]:
+    return list(json.loads(run.warnings)) if run.warnings else []
+
+
+def _explain(rows: Sequence[Measurement]) -> None:
+    """Once per code what it means and what to try."""
+    from devprof.measure.checks import Warn
+
+    seen = {code for run in rows for code in _codes(run)}
+    for warning in Warn:
+        if warning.code in seen:
+            click.echo(f"{warning.code}: {warning.value}", err=True)

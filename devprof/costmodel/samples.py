@@ -181,6 +181,8 @@ def _reason_against(record: Mapping[str, Any]) -> str:
         return f"mode {mode} is unknown"
     if record.get("throttled") == "confirmed":
         return "the device throttled"
+    if record.get("latency_valid") is False:
+        return "memory was read back from swap"
     empty = next((name for name in ("device", "model", "batch_size", "step_s") if record.get(name) in (None, "")), None)
     return f"{empty} is empty" if empty else ""
 

@@ -1,10 +1,19 @@
 """Measuring: one configuration, one fresh child process; the parent stays small and never imports torch.
 
-- ``sweep``: which configurations a command asks for, which are finished already, and the loop over the rest.
-- ``harness``: starts one child, waits for it, and makes a row of whatever happened.
-- ``worker``: the child; the only module here that imports torch.
-- ``outcome``: what a child's end means (out of memory, killed, crashed, timed out).
-- ``statistics``: from raw step times to a row's figures. ``checks``: the warnings a row can carry.
+In the parent:
+
+- ``sweep``: which configurations a command asks for, and the loop over them.
+- ``harness``: measures one configuration and makes a row of whatever happened; ``rows`` fills its columns.
+- ``child``: starts the child, waits for it, ends it. ``outcome``: what its end means.
+- ``monitor``: reads the device's state meanwhile. ``cooldown``: waits for a cool start.
+- ``statistics``: from raw step times to a row's figures, from ``series``, ``interval`` and ``changes``.
+- ``checks``: the warnings a row can carry.
+
+In the child, which alone imports torch:
+
+- ``worker``: the order of things. ``job``: what is repeated. ``timing``: the clock. ``gauges``: memory and counters.
+
+``protocol`` is what both sides say to each other.
 
 Layer 2: imports islands, returns records; storing and showing them is the command line's part.
 """

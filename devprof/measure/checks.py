@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from enum import Enum
 
+from devprof.measure.protocol import Finished
 from devprof.measure.statistics import StepStatistics
 
-__all__ = ["Warn", "check_run"]
+__all__ = ["Warn", "check_run", "is_latency_valid"]
 
 _FEW_STEPS = 10
 _WIDE = 0.05
+_OUTLIER_SHARE = 0.05
+_AUTOCORRELATED = 0.5
+_BUSY_SHARE = 0.05
 
 
 class Warn(Enum):
     """A warning: its value is the text for people, its name in kebab-case the code in the row."""
 
-    FEW_STEPS = "fewer than 10 steps were timed; try a longer --min-time"
-    WIDE_INTERVAL = "the interval of the median is wider than +-5 %; close other programs or try a longer --min-time"
-    NOT_STEADY = "step times moved during the run by more than 5 %; let the device cool, or try a longer --min-time"
+    FEW_STEPS = "fewer than 10 steps were timed; try a longer --min-time or --min-steps 30"
+    WIDE_INTERVAL = "the interval of the median is wider than ±5 %; close other programs or try a longer --min-time"
+    NOT_STEADY = "step times moved during the run by more than 5 %; try --max-start-temp, or a longer --min-time"
+    WARM_UP_CAPPED = "step times still moved when warm-up was ended; try a longer --min-time"
+    OUTLIERS = "more than 5 % of the steps are outliers; close other programs, or bind the run with --affinity"
+    AUTOCORRELATED = "slow steps come in groups; the interval allows for it, a longer --min-time makes it narrower"
+    BUSY_MACHINE = "other programs or the hypervisor took over 5 % of the CPU time; close them, or try --affinity"
+    THROTTLED = "the device was throttled; cool it, check its power supply, and try --max-start-temp"
+    THROTTLE_SUSPECTED = "the device may have been throttled; try --max-start-temp"
+    HOT_START = "the device did not cool down to --max-start-temp in time; raise it or --cooldown-timeout"
+    SWAPPED_IN = "the machine read from swap during the run: the step time is not valid; try a smaller --batch-size"
     PEAK_NOT_RESET = "the kernel refused to reset the memory peak, which therefore includes start-up"
+    THREADS_CHANGED = "the model's code changed torch's number of threads; it was set back before the first step"
+    MEAN_FOR_MEDIAN = "the imported step times are means of several steps; they stand in for the medians"
 
     @property
     def code(self) -> str:
@@ -27,12 +41,37 @@ class Warn(Enum):
         return self.name.lower().replace("_", "-")
 
 
-def check_run(figures: StepStatistics, steps: int, *, peak_reset: bool) -> Collection[Warn]:
-    """Warnings for a run that finished."""
+def is_latency_valid(finished: Finished) -> bool:
+    """Whether step times are the device's own: not if memory had to be read back from swap meanwhile."""
+    return not finished.window.swapped_in_bytes
+
+
+def check_run(
+    figures: StepStatistics, finished: Finished, *, throttled: str | None, cool_enough: bool
+) -> Sequence[Warn]:
+    """Warnings for a run that finished.
+
+    Args:
+        figures: Of its timed steps.
+        finished: What the child delivered.
+        throttled: The verdict, as in the column of that name.
+        cool_enough: Whether a temperature asked for was reached before the start; ``True`` if none was asked for.
+    """
+    steps = len(finished.step_ns)
+    autocorrelation = figures.autocorrelation
     found = {
         Warn.FEW_STEPS: steps < _FEW_STEPS,
         Warn.WIDE_INTERVAL: figures.ci_half_width_rel > _WIDE,
         Warn.NOT_STEADY: figures.steady is False,
-        Warn.PEAK_NOT_RESET: not peak_reset,
+        Warn.WARM_UP_CAPPED: finished.warmup_capped,
+        Warn.OUTLIERS: figures.outliers > max(1.0, _OUTLIER_SHARE * steps),
+        Warn.AUTOCORRELATED: autocorrelation is not None and autocorrelation > _AUTOCORRELATED,
+        Warn.BUSY_MACHINE: (finished.window.other_cpu_share or 0.0) > _BUSY_SHARE,
+        Warn.THROTTLED: throttled == "confirmed",
+        Warn.THROTTLE_SUSPECTED: throttled == "suspected",
+        Warn.HOT_START: not cool_enough,
+        Warn.SWAPPED_IN: not is_latency_valid(finished),
+        Warn.PEAK_NOT_RESET: not finished.memory.reset,
+        Warn.THREADS_CHANGED: finished.threads_changed,
     }
     return [warning for warning, applies in found.items() if applies]

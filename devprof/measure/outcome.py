@@ -19,6 +19,8 @@ _OUT_OF_MEMORY = (
     "outofmemoryerror",
     "can't allocate memory",
     "cannot allocate memory",
+    # torch on Jetson boards asks NVML, which Tegra lacks, while it handles an allocation that failed.
+    "nvml_success == r internal assert",
     "failed to map segment from shared object",
     "memoryerror",
     "bad_alloc",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from devprof.records import Status, Workload
 
-__all__ = ["Failed", "Finished", "Ready", "Request", "decode_event", "encode"]
+__all__ = ["Failed", "Finished", "MemoryPeaks", "Ready", "Request", "WindowCounts", "decode_event", "encode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,9 @@ class Request:
         threads: Intra-operator threads.
         min_time_s: Timed window at the least.
         min_steps: Timed steps at the least.
+        phase_steps: Steps of the separate pass that stamps data loading, forward, backward and optimizer; ``None`` for a few.
         stop_after_s: Seconds from the start after which no new step begins once the least number of steps is done.
+        affinity: CPUs to which the child is bound; ``None`` leaves it as it is.
     """
 
     workload: Workload
@@ -33,7 +35,9 @@ class Request:
     threads: int
     min_time_s: float
     min_steps: int
+    phase_steps: int | None
     stop_after_s: float
+    affinity: tuple[int, ...] | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -44,28 +48,102 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The model stands, the first step is about to begin."""
+    """The model stands, the first step is about to begin.
+
+    Attributes:
+        startup_s: From the start of the process to here.
+        rss_baseline_bytes: Resident memory after importing torch.
+        rss_model_bytes: After building the model.
+        rss_optimizer_bytes: After making the optimizer and the first batch.
+        rss_build_peak_bytes: The peak of all that.
+        pss_start_bytes: Proportional share here: pages that other processes use too count in part.
+        parameters: All of the model's.
+        trainable_parameters: Those that are trained.
+        image_size: Height and width of the input, where it is an image.
+        num_classes: Outputs of the classifier, where the model has one.
+        interop_threads: torch's threads between operators.
+        affinity: CPUs that the process may use.
+        versions: Versions and build facts of what runs here.
+    """
 
     startup_s: float
     rss_baseline_bytes: int | None
+    rss_model_bytes: int | None
+    rss_optimizer_bytes: int | None
+    rss_build_peak_bytes: int | None
+    pss_start_bytes: int | None
     parameters: int
     trainable_parameters: int
     image_size: int | None
-    num_classes: int
+    num_classes: int | None
+    interop_threads: int
+    affinity: list[int]
     versions: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All raw times of a finished run, in nanoseconds; ``phase_ns`` holds (forward, backward, optimizer) per step."""
+    """All raw times of a finished run, in nanoseconds, and what the system counted meanwhile.
+
+    Attributes:
+        warmup_ns: Steps before the timed window, the very first included.
+        step_ns: Steps of the timed window.
+        phase_ns: (data, forward, backward, optimizer) per step of the separate pass.
+        warmup_capped: Whether warm-up ended by its cap, while step times still moved.
+        threads_changed: Whether the model or its libraries changed torch's number of threads.
+        memory: Peaks and shares; see :class:`MemoryPeaks`.
+        window: What happened to the process and the machine during the timed window.
+    """
 
     warmup_ns: list[int]
     step_ns: list[int]
-    phase_ns: list[list[int]] = field(default_factory=list)
-    data_ns: int = 0
-    rss_peak_bytes: int | None = None
-    peak_reset: bool = False
-    accelerator_peak_bytes: int | None = None
+    phase_ns: list[list[int]]
+    warmup_capped: bool
+    threads_changed: bool
+    memory: MemoryPeaks
+    window: WindowCounts
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPeaks:
+    """Peaks of memory in bytes; ``None`` where the system does not say.
+
+    Attributes:
+        reset: Whether the kernel reset the high-water mark; if not, peaks include building the model.
+        rss_first_step_bytes: Peak of the very first step, which allocates and tunes.
+        rss_steady_bytes: Peak of all later steps.
+        pss_end_bytes: Proportional share after the last step.
+        accelerator_reserved_bytes: The most that the CUDA allocator held.
+        accelerator_allocated_bytes: The most of it that tensors used.
+        accelerator_context_bytes: What the CUDA context took, outside the allocator.
+        unified: Whether accelerator and host share one memory (Jetson).
+    """
+
+    reset: bool
+    rss_first_step_bytes: int | None = None
+    rss_steady_bytes: int | None = None
+    pss_end_bytes: int | None = None
+    accelerator_reserved_bytes: int | None = None
+    accelerator_allocated_bytes: int | None = None
+    accelerator_context_bytes: int | None = None
+    unified: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """Differences of counters over the timed window; ``None`` where the system does not count.
+
+    Attributes:
+        swapped_in_bytes: Read back from swap by the whole machine: such step times are not the device's.
+        major_faults: Page faults of this process that had to read a file or swap.
+        involuntary_switches: How often the scheduler took a CPU from this process.
+        other_cpu_share: Share of the machine's CPU time that went to other programs and the hypervisor.
+    """
+
+    swapped_in_bytes: int | None = None
+    major_faults: int | None = None
+    involuntary_switches: int | None = None
+    other_cpu_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +169,10 @@ def decode_event(line: str) -> Ready | Finished | Failed | None:
     """The event in a line; ``None`` for a line that a dying child left incomplete."""
     try:
         values = json.loads(line)
-        event: Ready | Finished | Failed = _EVENTS[values.pop("event")](**values)
+        kind = _EVENTS[values.pop("event")]
+        if kind is Finished:
+            values |= {"memory": MemoryPeaks(**values["memory"]), "window": WindowCounts(**values["window"])}
+        event: Ready | Finished | Failed = kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return event

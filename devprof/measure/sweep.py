@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from devprof.measure.harness import MeasureOptions, configuration_key, measure_workload
 from devprof.records import MODES, TASKS, Device, Measurement, StepTime, Workload
 
-__all__ = ["Configuration", "expand", "finished_keys", "is_finished", "run_sweep"]
+__all__ = ["Configuration", "Key", "combine", "key_of", "run_sweep", "with_repeats"]
+
+# What tells runs apart for resuming: device key, configuration and repeat, whatever the status.
+Key = tuple[str, str | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +24,15 @@ class Configuration:
     repeat: int = 0
 
 
-def expand(
+def combine(
     base: Workload,
     *,
     models: Sequence[str],
     modes: Sequence[str],
     tasks: Sequence[str],
     batch_sizes: Sequence[int],
-    repeats: int,
-    seed: int = 0,
-) -> list[Configuration]:
-    """All combinations, repeats outermost; repeats after the first come in random order, so that drift hits all alike.
+) -> list[Workload]:
+    """All combinations, each once.
 
     Args:
         base: Carries what is the same for all.
@@ -39,38 +40,42 @@ def expand(
         modes: ``full``, ``head``; an inference has no mode but ``full``.
         tasks: ``train``, ``infer``.
         batch_sizes: Samples per step.
-        repeats: Fresh processes per combination.
-        seed: Of the random order.
     """
     wanted_tasks = [task for task in TASKS if task in tasks]
     wanted_modes = [mode for mode in MODES if mode in modes]
-    first = [
+    found = [
         replace(base, model=model, mode=mode, task=task, batch_size=size)
         for model, task, mode, size in itertools.product(models, wanted_tasks, wanted_modes, batch_sizes)
         if task == "train" or mode == wanted_modes[0]
     ]
+    return list(dict.fromkeys(found))
+
+
+def with_repeats(workloads: Sequence[Workload], repeats: int, *, seed: int = 0) -> list[Configuration]:
+    """Each workload in several processes: all of them once, then all again in random order, and so on.
+
+    A device that warms up or slows down in the course of hours hits all workloads alike that way, and shows as a spread
+    between processes instead of as a difference between models.
+
+    Args:
+        workloads: What to measure, in the order of the first pass.
+        repeats: Fresh processes per workload.
+        seed: Of the random orders.
+    """
     order = random.Random(seed)
-    configurations = [Configuration(workload) for workload in first]
-    for repeat in range(1, repeats):
-        configurations += [Configuration(workload, repeat) for workload in order.sample(first, len(first))]
+    configurations = [Configuration(workload) for workload in workloads]
+    for number in range(1, repeats):
+        configurations += [Configuration(workload, number) for workload in order.sample(workloads, len(workloads))]
     return configurations
 
 
-Key = tuple[str, str | None, int | None]
-
-
-def finished_keys(runs: Iterable[Measurement]) -> frozenset[Key]:
-    """What tells finished runs apart for :func:`is_finished`; made once per sweep."""
-    return frozenset((run.device_key, run.configuration, run.repeat) for run in runs)
-
-
-def is_finished(configuration: Configuration, device: Device, finished: frozenset[Key]) -> bool:
-    """Whether a run of this configuration on this device is among the finished ones, whatever its status."""
-    return (device.key, configuration_key(configuration.workload), configuration.repeat) in finished
+def key_of(configuration: Configuration, device: Device) -> Key:
+    """By what a finished run of this configuration on this device is recognised in a folder."""
+    return (device.key, configuration_key(configuration.workload), configuration.repeat)
 
 
 def run_sweep(
-    configurations: Sequence[Configuration],
+    configurations: Iterable[Configuration],
     device: Device,
     options: MeasureOptions,
     *,

@@ -26,6 +26,7 @@ def test_repeats_are_joined_by_their_median(tracer):
         ({"task": "infer"}, "task is infer"),
         ({"mode": "half"}, "mode half is unknown"),
         ({"throttled": "confirmed"}, "the device throttled"),
+        ({"latency_valid": False}, "memory was read back from swap"),
         ({"step_s": None}, "step_s is empty"),
         ({"step_s": 0.0}, "step_s is not positive"),
         ({"step_s": float("inf")}, "step_s is not positive"),

@@ -39,9 +39,17 @@ def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
     assert run.warmup_steps == sum(step.kind == "warmup" for step in steps) >= 5
     phases = [step for step in steps if step.kind == "phases"]
     assert len(phases) == 10
-    assert all(step.step_ns == step.forward_ns + step.backward_ns + step.optimizer_ns for step in phases)
+    for step in phases:
+        assert step.step_ns == step.data_ns + step.forward_ns + step.backward_ns + step.optimizer_ns
     assert (run.image_size, run.num_classes, run.parameters, run.trainable_parameters) == (28, 10, 47226, 47226)
-    assert run.rss_peak_bytes > run.rss_baseline_bytes > 50e6
+    assert run.rss_peak_bytes == max(run.rss_first_step_bytes, run.rss_steady_bytes)
+    assert run.rss_peak_bytes > run.rss_optimizer_bytes >= run.rss_model_bytes > run.rss_baseline_bytes > 50e6
+    assert run.rss_build_peak_bytes >= run.rss_optimizer_bytes
+    assert 0 < run.pss_start_bytes <= run.pss_end_bytes * 1.2
+    assert run.first_step_s == steps[0].step_ns / 1e9
+    assert run.latency_valid
+    assert run.step_s_min <= run.step_s_p05 <= run.step_s_p25 <= run.step_s <= run.step_s_p75 <= run.step_s_p99
+    assert 0.0 <= run.other_cpu_share <= 1.0
     assert run.energy_source == "none"
     assert run.energy_j is None
     assert "torch" in json.loads(run.versions)
@@ -51,6 +59,25 @@ def test_an_inference_is_timed_without_phases():
     run, steps = measure("seed:mlp", task="infer")
     assert (run.status, run.task, run.backward_s) == ("ok", "infer", None)
     assert {step.kind for step in steps} == {"warmup", "measured"}
+
+
+def test_a_model_that_changes_the_whole_process_is_measured_with_the_threads_asked_for():
+    run, _ = measure("faulty_models:takes_over_the_process")
+    assert run.status == "ok", run.error
+    assert json.loads(run.warnings).count("threads-changed") == 1
+
+
+def test_a_child_is_bound_to_the_cpus_asked_for():
+    cpu = min(os.sched_getaffinity(0))
+    run, _ = measure("seed:net", MeasureOptions(min_time_s=0.05, timeout_s=60.0, affinity=(cpu,)))
+    assert run.affinity == str(cpu)
+
+
+def test_steps_are_counted_as_asked_for():
+    options = MeasureOptions(min_time_s=0.05, timeout_s=60.0, min_steps=50, phase_steps=25)
+    run, steps = measure("seed:net", options)
+    assert run.steps >= 50
+    assert sum(step.kind == "phases" for step in steps) == 25
 
 
 def test_what_a_model_prints_does_not_disturb():
@@ -65,6 +92,7 @@ def test_what_a_model_prints_does_not_disturb():
         ("faulty_models:killed", "killed", "SIGKILL"),
         ("faulty_models:exits", "crashed", "exit code 7"),
         ("faulty_models:too_big", "oom", "can't allocate memory"),
+        ("faulty_models:tegra_out_of_memory", "oom", "NVML_SUCCESS"),
         ("faulty_models:wrong_shape", "error", "shapes cannot be multiplied"),
         ("faulty_models:not_a_module", "error", "not a torch.nn.Module"),
         ("faulty_models:godo", "error", "closest: faulty_models:good"),

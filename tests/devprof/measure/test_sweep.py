@@ -5,36 +5,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devprof.measure.harness import configuration_key
-from devprof.measure.protocol import Failed, Finished, Ready, Request, decode_event, encode
-from devprof.measure.sweep import Configuration, expand, finished_keys, is_finished
-from devprof.records import Device, Measurement, Workload
+from devprof.measure.protocol import (
+    Failed,
+    Finished,
+    MemoryPeaks,
+    Ready,
+    Request,
+    WindowCounts,
+    decode_event,
+    encode,
+)
+from devprof.measure.sweep import combine, key_of, with_repeats
+from devprof.records import Device, Workload
 
 DEVICE = Device("board", "key", "cpu", None, 2)
 
 
-def finished(configuration, device=DEVICE, status="ok"):
-    return Measurement(
-        run_id="r",
-        started_utc="",
-        devprof_version="",
-        device=device.name,
-        device_key=device.key,
-        processor=device.processor,
-        model="x",
-        task="train",
-        mode="full",
-        status=status,
-        batch_size=1,
-        configuration=configuration_key(configuration.workload),
-        repeat=configuration.repeat,
-    )
-
-
 def make_sweep(repeats=1, tasks=("train",)):
-    modes = ["full", "head"]
-    return expand(
-        Workload("a"), models=["a", "b"], modes=modes, tasks=tasks, batch_sizes=[4, 16], repeats=repeats, seed=3
-    )
+    workloads = combine(Workload("a"), models=["a", "b"], modes=["full", "head"], tasks=tasks, batch_sizes=[4, 16])
+    return with_repeats(workloads, repeats, seed=3)
 
 
 def test_all_combinations_once():
@@ -46,9 +35,9 @@ def test_all_combinations_once():
 def test_repeats_come_after_all_firsts_in_random_order():
     sweep = make_sweep(repeats=3)
     assert [configuration.repeat for configuration in sweep] == [0] * 8 + [1] * 8 + [2] * 8
-    first, second = ([c.workload for c in sweep[start : start + 8]] for start in (0, 8))
-    assert first != second
-    assert set(first) == set(second)
+    first, second, third = ([c.workload for c in sweep[start : start + 8]] for start in (0, 8, 16))
+    assert first != second != third
+    assert set(first) == set(second) == set(third)
 
 
 def test_an_inference_has_no_head_mode():
@@ -56,17 +45,13 @@ def test_an_inference_has_no_head_mode():
     assert {c.workload.mode for c in make_sweep(tasks=("infer",))} == {"full"}
 
 
-def test_a_finished_configuration_is_not_measured_again():
-    first, second, *_ = make_sweep(repeats=2)
-    assert is_finished(first, DEVICE, finished_keys([finished(first)]))
-    assert is_finished(first, DEVICE, finished_keys([finished(first, status="oom")]))
-    assert not is_finished(second, DEVICE, finished_keys([finished(first)]))
-    assert not is_finished(Configuration(first.workload, 1), DEVICE, finished_keys([finished(first)]))
-
-
-def test_another_device_or_power_mode_is_another_measurement():
-    first = make_sweep()[0]
-    assert not is_finished(first, dataclasses.replace(DEVICE, key="other"), finished_keys([finished(first)]))
+def test_workload_device_and_repeat_tell_runs_apart():
+    first, second, *_ = sweep = make_sweep(repeats=2)
+    assert len({key_of(configuration, DEVICE) for configuration in sweep}) == 16
+    assert key_of(first, DEVICE) == (DEVICE.key, configuration_key(first.workload), 0)
+    assert key_of(first, DEVICE) != key_of(first, dataclasses.replace(DEVICE, key="other power mode"))
+    assert key_of(first, DEVICE) == key_of(first, dataclasses.replace(DEVICE, name="renamed"))
+    assert key_of(first, DEVICE) != key_of(second, DEVICE)
 
 
 @pytest.mark.parametrize("change", [{"image_size": 64}, {"optimizer": "adam"}, {"batch_size": 5}, {"num_classes": 3}])
@@ -76,11 +61,11 @@ def test_every_part_of_a_workload_counts(change):
 
 
 def test_messages_survive_the_pipe():
-    request = Request(Workload("seed:cnn", batch_size=3), "cpu", 2, 1.0, 5, 60.0)
+    request = Request(Workload("seed:cnn", batch_size=3), "cpu", 2, 1.0, 5, None, 60.0, None)
     assert Request.from_json(encode(request)) == request
     for event in (
-        Ready(1.0, None, 5, 3, 28, 10, {"torch": "2"}),
-        Finished([1], [2, 3], [[1, 2, 3]], 4, 5, True, None),
+        Ready(1.0, None, 1, 2, 3, 4, 5, 3, 28, 10, 2, [0, 1], {"torch": "2"}),
+        Finished([1], [2, 3], [[1, 2, 3, 4]], True, False, MemoryPeaks(True, 5, 6), WindowCounts(0, None, 3, 0.5)),
         Failed("oom", "too big"),
     ):
         assert decode_event(encode(event)) == event
