@@ -206,6 +206,7 @@ def _report(
     comparison: Comparison,
     result: Headline,
 ) -> Path:
+    from devprof.cli.report import phase_steps
     from devprof.report.content import Column, HeadlineTable, ReportContent
     from devprof.report.files import write_report
 
@@ -223,6 +224,7 @@ def _report(
             ("virtual time", f"{format_seconds(comparison.time_s)} for each strategy"),
         ),
         runs=tuple(runs),
+        steps=phase_steps([output], runs),
         predictions=tuple(predictions),
         evaluations=comparison.evaluations,
         round_logs=comparison.round_logs,

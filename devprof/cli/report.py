@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from devprof.cli.common import echo_json, json_option, log_to_stderr
 from devprof.errors import DevprofError, StoreError
-from devprof.records import Evaluation, Measurement, Prediction, RoundLog
+from devprof.records import Evaluation, Measurement, Prediction, RoundLog, StepTime
 
 if TYPE_CHECKING:
     from devprof.report.content import ReportContent
@@ -31,17 +32,29 @@ _IN_SAMPLE = (
     "--cost-model", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Show its predictions beside."
 )
 @click.option("--title", default="What training costs here", show_default=True)
+@click.option("--lead", default="", help="A sentence or two under the title.")
+@click.option("--note", "notes", multiple=True, help="A remark on how to read the report; may be given many times.")
 @json_option
-def command(folders: tuple[Path, ...], output: Path, cost_model: Path | None, title: str, as_json: bool) -> None:
+def command(
+    folders: tuple[Path, ...],
+    output: Path,
+    cost_model: Path | None,
+    title: str,
+    lead: str,
+    notes: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Make one self-contained page (index.html) from the folders DIR..., and each figure as PNG and SVG.
 
-    Folders of "devprof measure" and "devprof import" give step time and memory; folders of federated runs, such as that of
-    "devprof demo", give accuracy over time and the timeline of a round. The page needs no network.
+    Folders of "devprof measure" and "devprof import" give step time and memory, models against each other by accuracy and
+    device, and, from three batch sizes of a model on, how time and memory grow with the batch; folders of federated runs, such
+    as that of "devprof demo", give accuracy over time and the timeline of a round. The page needs no network.
     """
     from devprof.report.files import write_report
 
     log_to_stderr()
-    content = _content(folders, cost_model, title)
+    content = dataclasses.replace(_content(folders, cost_model), title=title, lead=lead)
+    content = dataclasses.replace(content, notes=(*notes, *content.notes))
     files = write_report(content, output)
     if as_json:
         echo_json({"page": str(files.page), "figures": {name: str(path) for name, path in files.png.items()}})
@@ -49,9 +62,11 @@ def command(folders: tuple[Path, ...], output: Path, cost_model: Path | None, ti
     click.echo(f"{files.page}: {len(files.png)} figures, also as PNG and SVG in {output / 'figures'}")
 
 
-def _content(folders: Sequence[Path], cost_model: Path | None, title: str) -> ReportContent:
+def _content(folders: Sequence[Path], cost_model: Path | None) -> ReportContent:
+    from datasets_meta.models import load_model_table
     from devprof.cli.tables import read_all
     from devprof.report.content import ReportContent
+    from devprof.report.provenance import provenance
 
     runs = read_all(folders, "runs", Measurement)
     evaluations = read_all(folders, "evaluations", Evaluation)
@@ -63,17 +78,38 @@ def _content(folders: Sequence[Path], cost_model: Path | None, title: str) -> Re
     if cost_model is not None:
         predictions += tuple(_predict(cost_model, runs))
         notes = (_IN_SAMPLE.format(path=cost_model.name),)
-    devices = ", ".join(dict.fromkeys(run.device for run in runs))
-    facts = (("devprof", importlib.metadata.version("devprof")), ("runs", str(len(runs))), ("devices", devices))
     return ReportContent(
-        title=title,
-        facts=tuple((name, value) for name, value in facts if value),
+        title="",
+        facts=(("devprof", importlib.metadata.version("devprof")), *provenance(runs)),
         runs=runs,
+        steps=phase_steps(folders, runs),
+        models=load_model_table(),
         predictions=predictions,
         evaluations=evaluations,
         round_logs=round_logs,
         notes=notes,
     )
+
+
+def phase_steps(folders: Sequence[Path], runs: Sequence[Measurement]) -> tuple[StepTime, ...]:
+    """The raw steps that a figure needs: of all others a large folder has too many to hold."""
+    from devprof.report.series import phase_runs
+    from devprof.store.folder import map_table
+
+    wanted = phase_runs(runs)
+    if not wanted:
+        return ()
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array(sorted(wanted))
+
+    def of_wanted(piece: pa.Table) -> pa.Table:
+        return piece.filter(pc.and_(pc.equal(piece["kind"], "phases"), pc.is_in(piece["run_id"], ids)))
+
+    columns = [field.name for field in dataclasses.fields(StepTime)]
+    pieces = [piece for folder in folders for piece in map_table(folder, "steps", of_wanted, columns)[0]]
+    return tuple(StepTime(**row) for piece in pieces for row in piece.to_pylist())
 
 
 def _predict(path: Path, runs: Sequence[Measurement]) -> list[Prediction]:

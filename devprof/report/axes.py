@@ -13,7 +13,9 @@ __all__ = [
     "SECONDS_LABEL",
     "bytes_ticks",
     "label_limit",
+    "log_seconds",
     "log_ticks",
+    "log_time_ticks",
     "row_axis",
     "time_axis",
 ]
@@ -49,12 +51,31 @@ def log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low <= tick <= high]
 
 
+def log_time_ticks(low_s: float, high_s: float) -> list[float]:
+    """As :func:`log_ticks`, for seconds: from two minutes on at whole minutes and hours."""
+    wide = math.log10(high_s / low_s) > 3
+    long = (1200, 14400, 172800) if wide else (120, 300, 600, 1200, 3600, 7200, 18000, 36000, 72000, 180000, 360000)
+    # 100 s and 2 min would lie on each other.
+    short = 100 if not wide and high_s >= 120 else 120
+    ticks = [tick for tick in log_ticks(low_s, high_s) if tick < short]
+    return ticks + [float(tick) for tick in long if low_s <= tick <= high_s]
+
+
 def bytes_ticks(high: float, count: int = 7) -> list[int]:
     """Ticks from 0 to at least ``high`` bytes in steps of a power of two MiB, at most ``count`` steps of them."""
     step = 1 << 20
     while high / step > count:
         step *= 2
     return list(range(0, math.ceil(high / step) * step + 1, step))
+
+
+def log_seconds(alt: ModuleType, low_s: float, high_s: float, title: str) -> dict[str, Any]:
+    """Scale, axis and title of a logarithmic axis of durations, for a channel of an encoding."""
+    return {
+        "scale": alt.Scale(type="log", domain=[low_s, high_s], nice=False),
+        "axis": alt.Axis(values=log_time_ticks(low_s, high_s), labelExpr=SECONDS_LABEL),
+        "title": f"{title} (logarithmic)",
+    }
 
 
 def time_axis(alt: ModuleType, high_s: float, title: str) -> tuple[Any, list[float]]:

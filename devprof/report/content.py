@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from devprof.records import Evaluation, Measurement, Prediction, RoundLog
+from devprof.records import Evaluation, Measurement, Prediction, RoundLog, StepTime
 
-__all__ = ["Column", "HeadlineTable", "ReportContent"]
+__all__ = ["Column", "HeadlineTable", "ModelEntry", "ReportContent"]
+
+
+class ModelEntry(Protocol):
+    """What a table of models says of one; whoever makes the report brings the table."""
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of parameters."""
+
+    @property
+    def top1(self) -> float | None:
+        """Top-1 accuracy on ImageNet-1k in percent; ``None`` if it is not known."""
+
+    @property
+    def top1_source(self) -> str | None:
+        """Where that figure was published."""
+
+    @property
+    def top1_image_size(self) -> int | None:
+        """Height and width of the images with which it was reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +69,8 @@ class ReportContent:
         lead: One or two sentences under the title.
         facts: What was measured with what, as (name, value) pairs.
         runs: Measurements, failed ones included.
+        steps: Raw steps of those runs; only those of kind ``phases`` are used.
+        models: What is known of models without measuring them, by the name that the runs give them.
         predictions: Predictions beside what was measured.
         evaluations: Quality of the global model over time, per strategy.
         round_logs: What each client did in each round, per strategy.
@@ -60,6 +84,8 @@ class ReportContent:
     lead: str = ""
     facts: tuple[tuple[str, str], ...] = ()
     runs: tuple[Measurement, ...] = ()
+    steps: tuple[StepTime, ...] = ()
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
     predictions: tuple[Prediction, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
     round_logs: tuple[RoundLog, ...] = ()

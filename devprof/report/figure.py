@@ -73,8 +73,8 @@ def finite(value: float | None) -> float | None:
 
 
 def counted(count: int, singular: str, plural: str | None = None) -> str:
-    """A number with its noun: ``1 reply``, ``2 replies``."""
-    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+    """A number with its noun: ``1 reply``, ``2,000 replies``."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
 def numbers_table(rows: Sequence[Row], fields: Sequence[tuple[str, str, bool]]) -> HeadlineTable:

@@ -9,6 +9,7 @@ from typing import Any
 from devprof.records import Evaluation, RoundLog
 from devprof.report.axes import label_limit, time_axis
 from devprof.report.figure import Chart, Figure, Row, finite, import_report_module, numbers_table
+from devprof.report.labels import spread_apart
 from devprof.report.rounds import device_time
 from devprof.report.theme import MUTED, PHASE_COLOURS, strategy_colours
 from devprof.units import format_seconds
@@ -74,17 +75,10 @@ def _accuracy_rows(evaluations: Sequence[Evaluation]) -> list[Row]:
 def _end_labels(ends: Sequence[Evaluation], low: float, high: float) -> list[Row]:
     """A label at the right of each line's last accuracy, moved apart where they would lie on each other."""
     gap = _LABEL_PIXELS * (high - low) / _ACCURACY_HEIGHT
-    ordered = sorted(ends, key=lambda row: row.accuracy)
-    places: list[float] = []
-    for end in ordered:
-        places.append(max(end.accuracy, places[-1] + gap) if places else end.accuracy)
-    ceiling = high
-    for index in reversed(range(len(places))):
-        places[index] = min(places[index], ceiling)
-        ceiling = places[index] - gap
+    places = spread_apart([end.accuracy for end in ends], gap=gap, ceiling=high)
     return [
         {"strategy": end.strategy, "accuracy": place, "text": end.strategy}
-        for end, place in zip(ordered, places, strict=True)
+        for end, place in zip(ends, places, strict=True)
     ]
 
 

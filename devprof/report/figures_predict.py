@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from devprof.records import Prediction
-from devprof.report.axes import SECONDS_LABEL, log_ticks
+from devprof.report.axes import SECONDS_LABEL, log_time_ticks
 from devprof.report.figure import Chart, Figure, Row, counted, finite, import_report_module, numbers_table
 from devprof.report.theme import MUTED, STRATEGY_COLOURS
 from devprof.units import format_seconds
@@ -99,7 +99,7 @@ def predicted_vs_measured_chart(predictions: Sequence[Prediction]) -> Chart:
     values = [float(row[key] or 0) for row in rows for key in ("measured_s", "low_s", "high_s")]
     low, high = min(values) / 1.2, max(values) * 1.2
     scale = alt.Scale(type="log", domain=[low, high], nice=False)
-    axis = alt.Axis(values=log_ticks(low, high), labelExpr=SECONDS_LABEL)
+    axis = alt.Axis(values=log_time_ticks(low, high), labelExpr=SECONDS_LABEL)
     x = alt.X("measured_s:Q", scale=scale, axis=axis, title="measured time per step")
 
     def y(field: str) -> Any:

@@ -16,26 +16,12 @@ from typing import Any
 from devprof.report.content import HeadlineTable, ReportContent
 from devprof.report.figure import Figure, import_report_module
 from devprof.report.figures import figures_of
+from devprof.report.scripts import DRAW_FIGURES, WORK_TABLES
 from devprof.report.theme import dark_css, to_spec
 
 __all__ = ["render_page", "render_page_with"]
 
 _MOST_NUMBERS = 500
-_DRAW = """
-(function () {
-  for (const holder of document.querySelectorAll(".chart[data-spec]")) {
-    const spec = JSON.parse(document.getElementById(holder.dataset.spec).textContent);
-    vegaEmbed(holder, spec, {
-      renderer: "svg",
-      actions: {export: true, source: false, compiled: false, editor: false},
-      downloadFileName: holder.dataset.name,
-    }).then(function () { holder.dataset.drawn = "yes"; }, function (error) {
-      holder.classList.add("failed");
-      holder.textContent = "This figure could not be drawn: " + error.message;
-    });
-  }
-})();
-"""
 
 
 def render_page(content: ReportContent) -> str:
@@ -142,7 +128,9 @@ def _scripts(figures: Sequence[Figure]) -> str:
         f"{_json_for_script(to_spec(figure.chart) | {'description': figure.alt})}</script>"
         for figure in figures
     )
-    return f"{specs}\n<script>{_drawing_code()}</script>\n<script>{_DRAW}</script>"
+    return (
+        f"{specs}\n<script>{_drawing_code()}</script>\n<script>{DRAW_FIGURES}</script>\n<script>{WORK_TABLES}</script>"
+    )
 
 
 def _drawing_code() -> str:

@@ -22,6 +22,8 @@ __all__ = [
     "IDLE",
     "INK",
     "MUTED",
+    "PANEL_MARGIN",
+    "PANEL_WIDTH",
     "PAPER",
     "PHASE_COLOURS",
     "STRATEGY_COLOURS",
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 FILE_WIDTH = 760
+# Of a figure of panels: the least width of one, and what stands beside its plot; with this, the panels fill the width.
+PANEL_WIDTH = 250
+PANEL_MARGIN = 69
 FONT = "'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif"
 
 # By the container, not by the plot's width: that one changes while the layout is made, and the legend would be cut off.
@@ -140,6 +145,14 @@ def vega_config() -> dict[str, Any]:
             "offset": 10,
             "labelLimit": 220,
         },
+        "header": {
+            "labelColor": INK,
+            "labelFontSize": 13,
+            "labelFontWeight": 600,
+            "labelAnchor": "start",
+            "labelPadding": 6,
+            "labelLimit": PANEL_WIDTH - PANEL_MARGIN,
+        },
         "title": {
             "anchor": "start",
             "frame": "bounds",
@@ -169,6 +182,14 @@ def _mark_styles() -> dict[str, Any]:
             "strokeWidth": 5,
             "strokeJoin": "round",
         },
+        "label-halo": {
+            "font": FONT,
+            "fontSize": 12,
+            "fill": PAPER,
+            "stroke": PAPER,
+            "strokeWidth": 4,
+            "strokeJoin": "round",
+        },
         "on-colour": {**text, "color": ON_COLOUR},
         "failed": {**text, "color": FAILED},
     }
@@ -180,7 +201,7 @@ def to_spec(
     """A chart as a complete Vega-Lite specification in the shared look.
 
     Args:
-        chart: A single or layered altair chart.
+        chart: A single, layered or faceted altair chart.
         width: Total width in pixels; ``None`` follows the width of the page's column.
         title: A title inside the figure, for files that travel without a page.
         subtitle: A line under that title.
@@ -188,8 +209,14 @@ def to_spec(
     spec = chart.to_dict()
     # Whatever theme the caller's process has switched on must not leak into a published figure.
     spec["config"] = vega_config()
-    spec["width"] = "container" if width is None else width
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    if "facet" in spec:
+        # Panels cannot follow a container: the page's script lays them out for the width that it finds, by this rule.
+        if width is not None:
+            spec["columns"] = max(1, min(spec["columns"], width // PANEL_WIDTH))
+            spec["spec"]["width"] = width // spec["columns"] - PANEL_MARGIN
+    else:
+        spec["width"] = "container" if width is None else width
+        spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     if title is not None:
         spec["title"] = {"text": title, **({"subtitle": subtitle} if subtitle else {})}
     return spec

@@ -131,6 +131,8 @@ def test_the_whole_way(tmp_path):
     assert figures == {
         "step_time",
         "memory",
+        "phases_vs_batch",
+        "memory_vs_batch",
         "predicted_vs_measured",
         "accuracy_over_time",
         "round_timeline",

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 
 def test_only_the_steps_that_are_drawn_are_read(folder):
-    content = _content([folder], None, "t")
+    content = _content([folder], None)
     assert {(step.run_id, step.kind) for step in content.steps} == {(f"b{batch}", "phases") for batch in (1, 2, 4)}
     assert len(content.steps) == 6
 
@@ -47,7 +47,7 @@ def test_only_the_steps_that_are_drawn_are_read(folder):
 def test_a_folder_without_steps_is_reported_all_the_same(tmp_path):
     for batch in (1, 2, 4):
         write_run(tmp_path / "runs", make_run(f"b{batch}", batch_size=batch, forward_s=0.1))
-    assert _content([tmp_path / "runs"], None, "t").steps == ()
+    assert _content([tmp_path / "runs"], None).steps == ()
 
 
 def test_accuracy_comes_from_the_model_table(folder, tmp_path):

@@ -1,12 +1,14 @@
-"""A realistic report: 5 models x 2 modes x 2 batch sizes on one board, and 4 strategies over 10 clients of 3 device classes."""
+"""A realistic report: 5 models x 2 modes x 2 batch sizes on one board, one of them at 5 batch sizes, two published for another
+board, and 4 strategies over 10 clients of 3 device classes."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 import pytest
 
-from devprof.records import Evaluation, Measurement, Prediction, RoundLog
+from devprof.records import Evaluation, Measurement, Prediction, RoundLog, StepTime
 from devprof.report import Column, HeadlineTable, ReportContent
 
 MODELS = {
@@ -60,6 +62,72 @@ def make_run(model="resnet18", mode="full", batch=8, status="ok", **changes) -> 
     else:
         values |= {"error": "the kernel ended the process: out of memory"}
     return Measurement(**(values | changes))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a table of models says of one."""
+
+    parameters: int | None = None
+    top1: float | None = None
+    top1_source: str | None = None
+    top1_image_size: int | None = None
+
+
+TABLE = {
+    "mobilenetv3_small_100": Entry(2_542_856, 67.7, "paper A", 224),
+    "resnet18": Entry(11_689_512, 69.8, "paper B", 224),
+    "efficientnet_b0": Entry(5_288_548, 77.7, "paper C", 240),
+    "convnext_tiny": Entry(28_589_128, 82.5, "paper D", 224),
+    "vit_small_patch16_224": Entry(22_050_664),
+}
+
+
+def make_published(model="resnet18", mode="full", **changes) -> Measurement:
+    """One row of a table that somebody else published: five times slower, without memory."""
+    run = make_run(model, mode)
+    values = {
+        "run_id": f"import-{model}-{mode}",
+        "device": "pi-4",
+        "device_key": "import-1",
+        "source": "someone/boards",
+    }
+    values |= {"rss_peak_bytes": None, "rss_baseline_bytes": None, "energy_per_step_j": None, "threads": None}
+    values |= {"step_s": 5 * run.step_s, "step_s_p05": None, "step_s_p95": None}
+    return make_run(model, mode, **(values | changes))
+
+
+def make_phase_runs(batches=(1, 2, 4)) -> tuple[Measurement, ...]:
+    """Full training of resnet18 with its phases: forward takes a third, backward two thirds less the optimizer's 1 ms."""
+    runs = [make_run(batch=batch) for batch in batches]
+    return tuple(
+        make_run(
+            batch=run.batch_size,
+            forward_s=run.step_s / 3,
+            backward_s=run.step_s * 2 / 3 - 1e-3,
+            optimizer_s=1e-3,
+            data_s=1e-6,
+        )
+        for run in runs
+    )
+
+
+def make_phase_steps(runs) -> tuple[StepTime, ...]:
+    """21 raw steps per run whose forward time rises evenly from 90 % to 110 % of the median."""
+    return tuple(
+        StepTime(
+            run.run_id,
+            index,
+            "phases",
+            step_ns=round(run.step_s * 1e9),
+            forward_ns=round(run.forward_s * (0.9 + 0.01 * index) * 1e9),
+            backward_ns=round(run.backward_s * 1e9),
+            optimizer_ns=round(run.optimizer_s * 1e9),
+            data_ns=round(run.data_s * 1e9),
+        )
+        for run in runs
+        for index in range(21)
+    )
 
 
 def make_runs() -> tuple[Measurement, ...]:
@@ -176,6 +244,8 @@ def make_evaluations(logs=None) -> tuple[Evaluation, ...]:
 def make_content(**changes) -> ReportContent:
     """The whole report, with what a test wants to change."""
     logs = make_round_logs()
+    phases = make_phase_runs()
+    published = [make_published(model, mode) for model in ("resnet18", "convnext_tiny") for mode in ("full", "head")]
     values = {
         "title": "Federated training on ten emulated devices",
         "lead": "Five models measured on one board, a cost model fitted to them, and four strategies run for twelve rounds in virtual time on the measured step times.",
@@ -185,7 +255,9 @@ def make_content(**changes) -> ReportContent:
             ("PyTorch", "2.13.0 (CPU)"),
             ("Data set", "CIFAR-10, split by Dirichlet(0.5) over 10 clients"),
         ),
-        "runs": make_runs(),
+        "runs": (*make_runs(), *phases, *published),
+        "steps": make_phase_steps(phases),
+        "models": TABLE,
         "predictions": make_predictions(),
         "evaluations": make_evaluations(logs),
         "round_logs": logs,
@@ -222,3 +294,33 @@ def new_run():
 def new_content():
     """The maker of a report with changes."""
     return make_content
+
+
+@pytest.fixture(scope="session")
+def new_published():
+    """The maker of one published row."""
+    return make_published
+
+
+@pytest.fixture(scope="session")
+def phase_runs():
+    """Runs at three batch sizes with their phases."""
+    return make_phase_runs()
+
+
+@pytest.fixture(scope="session")
+def phase_steps(phase_runs):
+    """The raw steps of those runs."""
+    return make_phase_steps(phase_runs)
+
+
+@pytest.fixture(scope="session")
+def new_entry():
+    """The maker of a model table's entry."""
+    return Entry
+
+
+@pytest.fixture(scope="session")
+def table():
+    """A table of the models."""
+    return TABLE

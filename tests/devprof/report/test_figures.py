@@ -10,6 +10,7 @@ import pytest
 from devprof.errors import MissingExtraError
 from devprof.records import Evaluation, Prediction
 from devprof.report import ReportContent
+from devprof.report.configurations import configurations
 from devprof.report.figures import FIGURE_NAMES, figures_of
 from devprof.report.figures_federate import accuracy_chart, accuracy_figure, device_time_figure, time_to_target
 from devprof.report.figures_measure import memory_chart, memory_figure, step_time_chart, step_time_figure
@@ -47,7 +48,7 @@ def texts(chart):
 def test_all_figures_stand_in_the_order_of_the_contract(content):
     figures = figures_of(content)
     assert tuple(figure.name for figure in figures) == FIGURE_NAMES
-    assert [figure.rows for figure in figures] == [20, 18, 18, 52, 40, len(content.round_logs)]
+    assert [figure.rows for figure in figures] == [12, 7, 8, 27, 21, 12, 5, 18, 52, 40, len(content.round_logs)]
     for figure in figures:
         assert figure.caption.endswith(".")
         assert figure.alt.startswith(figure.title)
@@ -65,7 +66,7 @@ def test_every_spec_is_json_without_nan(content):
 
 def test_step_time_points_are_the_medians(new_run):
     runs = [new_run(batch=8), new_run(batch=32)]
-    encoding, rows = points(step_time_chart(runs))
+    encoding, rows = points(step_time_chart(configurations(runs)))
     assert [(row["batch_size"], row["step_s"]) for row in rows] == [(8, runs[0].step_s), (32, runs[1].step_s)]
     assert encoding["x"]["field"] == "step_s"
     assert encoding["x"]["scale"]["domain"][0] == 0
@@ -73,8 +74,8 @@ def test_step_time_points_are_the_medians(new_run):
     titles = {item["title"] for item in encoding["tooltip"]}
     assert titles >= {
         "Median step",
-        "Confidence interval",
-        "5th to 95th percentile",
+        "95% interval of the median",
+        "5th to 95th percentile of steps",
         "Peak memory",
         "Parameters",
         "Status",
@@ -82,8 +83,8 @@ def test_step_time_points_are_the_medians(new_run):
 
 
 def test_step_time_is_logarithmic_from_a_factor_of_thirty(new_run):
-    linear, _ = points(step_time_chart([new_run(step_s=0.1), new_run(batch=16, step_s=3.0)]))
-    wide, _ = points(step_time_chart([new_run(step_s=0.1), new_run(batch=16, step_s=3.1)]))
+    linear, _ = points(step_time_chart(configurations([new_run(step_s=0.1), new_run(batch=16, step_s=3.0)])))
+    wide, _ = points(step_time_chart(configurations([new_run(step_s=0.1), new_run(batch=16, step_s=3.1)])))
     assert "type" not in linear["x"]["scale"]
     assert wide["x"]["scale"]["type"] == "log"
 
@@ -95,25 +96,27 @@ def test_failed_runs_are_named_not_missing(new_run):
         new_run(batch=64, status="oom"),
         new_run(batch=16, status="timeout"),
     ]
-    assert texts(step_time_chart(runs)) == ["× batch 32, 64 out of memory; batch 16 timed out"]
-    figure = step_time_figure(runs)
+    assert texts(step_time_chart(configurations(runs))) == ["× batch 32, 64 out of memory; batch 16 timed out"]
+    figure = step_time_figure(configurations(runs))
     assert "Marked ×: 3 of 4 runs failed (2 out of memory, 1 timed out)." in figure.caption
     assert len(figure.numbers.rows) == 4
 
 
 def test_only_failed_runs_still_make_a_figure(new_run):
-    figure = step_time_figure([new_run(status="killed")])
+    figure = step_time_figure(configurations([new_run(status="killed")]))
     assert texts(figure.chart) == ["× batch 8 killed"]
-    assert memory_figure([new_run(status="killed")]) is None
+    assert memory_figure(configurations([new_run(status="killed")])) is None
 
 
 def test_runs_without_a_finite_time_are_not_drawn(new_run):
-    assert texts(step_time_chart([new_run(), new_run(batch=9, step_s=math.nan)])) == ["× batch 9 no step time"]
+    assert texts(step_time_chart(configurations([new_run(), new_run(batch=9, step_s=math.nan)]))) == [
+        "× batch 9 no step time"
+    ]
 
 
 def test_devices_get_headings_only_where_there_are_several(new_run):
-    one = step_time_chart([new_run()]).to_dict()
-    two = step_time_chart([new_run(), new_run(device="jetson", processor="cuda")]).to_dict()
+    one = step_time_chart(configurations([new_run()])).to_dict()
+    two = step_time_chart(configurations([new_run(), new_run(device="jetson", processor="cuda")])).to_dict()
     assert "pi-5" not in json.dumps(one["layer"][0]["encoding"])
     assert "jetson \\u00b7 cuda" in two["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
     assert len(two["layer"][0]["encoding"]["y"]["scale"]["domain"]) == 4
@@ -122,29 +125,22 @@ def test_devices_get_headings_only_where_there_are_several(new_run):
 def test_fast_models_come_first_on_each_device(new_run):
     speeds = {("pi-5", "a"): 1.0, ("pi-5", "b"): 2.0, ("jetson", "a"): 0.4, ("jetson", "b"): 0.3}
     runs = [new_run(model, device=device, step_s=step_s) for (device, model), step_s in speeds.items()]
-    assert list(arrange(runs).labels.values()) == [
-        "pi-5 · cpu",
-        "a · full",
-        "b · full",
-        "jetson · cpu",
-        "b · full",
-        "a · full",
-    ]
+    assert list(arrange(configurations(runs)).labels.values()) == ["pi-5 · cpu", "a", "b", "jetson · cpu", "b", "a"]
 
 
 def test_settings_that_vary_are_in_the_labels(new_run):
-    spec = step_time_chart([new_run(), new_run(image_size=96)]).to_dict()
-    assert "resnet18 \\u00b7 full \\u00b7 96" in spec["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
+    spec = step_time_chart(configurations([new_run(), new_run(image_size=96)])).to_dict()
+    assert "resnet18 \\u00b7 96 px" in spec["layer"][0]["encoding"]["y"]["axis"]["labelExpr"]
 
 
 def test_memory_axis_is_binary(new_run):
-    encoding, rows = points(memory_chart([new_run(rss_peak_bytes=int(1.6 * GIB))]))
+    encoding, rows = points(memory_chart(configurations([new_run(rss_peak_bytes=int(1.6 * GIB))])))
     assert encoding["x"]["axis"]["values"] == [GIB // 4 * i for i in range(8)]
     assert rows[0]["rss_peak_bytes"] == int(1.6 * GIB)
 
 
 def test_accelerator_peak_is_a_diamond(new_run):
-    chart = memory_chart([new_run(accelerator_peak_bytes=3 * GIB)])
+    chart = memory_chart(configurations([new_run(accelerator_peak_bytes=3 * GIB)]))
     diamonds = [
         encoding for _, encoding, _, how in layers(chart) if isinstance(how, dict) and how.get("shape") == "diamond"
     ]
@@ -278,4 +274,4 @@ def test_missing_altair_names_the_extra(monkeypatch, new_run):
 
     monkeypatch.setattr(importlib, "import_module", without)
     with pytest.raises(MissingExtraError, match=r"devprof\[report\]"):
-        step_time_figure([new_run()])
+        step_time_figure(configurations([new_run()]))
