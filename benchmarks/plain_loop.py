@@ -1,8 +1,9 @@
-"""A training loop as anybody writes it, without devprof: the yardstick of ``fidelity.py``. Prints seconds per step.
+"""A training loop as anybody writes it, without devprof: the yardstick of ``fidelity.py``. Prints the median step.
 
 python benchmarks/plain_loop.py MODEL BATCH THREADS WARM_S WINDOW_S
 """
 
+import statistics
 import sys
 import time
 
@@ -44,4 +45,4 @@ def train(seconds: float, at_least: int) -> list[float]:
 
 
 train(WARM_S, 5)
-print("\n".join(map(str, train(WINDOW_S, 5))))
+print(statistics.median(train(WINDOW_S, 5)))

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from devprof.cli import COMMANDS
+from devprof.device.emulate import Limits, check
+from devprof.errors import DevprofError
 from devprof.measure.checks import Warn
 from devprof.records import STATUSES
 from devprof.store.schema import TABLES, arrow_schema
@@ -42,7 +44,11 @@ def ids(page):
 @pytest.fixture(scope="module")
 def can_emulate():
     """Whether control groups can be made here; documented emulations are run only then."""
-    return subprocess.run(["devprof", "emulate", "--check", "--cpus", "0.5", "--memory", "2G"]).returncode == 0
+    try:
+        check(Limits(cpus=0.5, memory_bytes=2 << 30))
+    except DevprofError:
+        return False
+    return True
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from devprof.cli.common import echo_json, json_option, log_to_stderr, require_extras, stdout_table
+from devprof.cli.demo_board import measure_board
 from devprof.cli.demo_parts import (
     CLASSES,
     FITTED,
@@ -52,6 +53,11 @@ _HELD_OUT_NOTE = (
     "need not: a recurrent network, whose step time rises and falls with the batch size, was off by half in such a place."
 )
 
+_BOARD_NOTE = (
+    "The emulated board is this machine under the kernel's own limits (control groups): it is slower because it gets half a "
+    "processor's time, and a batch that does not fit into its memory was really killed. It takes no part in fit and federation."
+)
+
 
 @click.command("demo")
 @click.option(
@@ -82,6 +88,10 @@ def command(output: Path, rounds: int, seed: int, as_json: bool) -> None:
     require_extras("train", "model", "fl", "report")
     _say(1, f"measuring {len(FITTED) + len(HELD_OUT)} configurations, a fresh process each")
     runs = _measure(output)
+    _say(1, "measuring on an emulated board with half a processor and 1 GiB, one batch of which will not fit")
+    board, reason = measure_board(output)
+    if reason is not None:
+        click.echo(f"No board is emulated here: {reason}", err=True)
     _say(2, "fitting a cost model to what was measured")
     model = _fit(output, runs)
     _say(3, "predicting configurations that the fit has not seen")
@@ -90,7 +100,7 @@ def command(output: Path, rounds: int, seed: int, as_json: bool) -> None:
     comparison = _federate(output, model, runs, rounds, seed)
     _say(5, "writing the report")
     result = headline(comparison)
-    page = _report(output, runs, predictions, comparison, result)
+    page = _report(output, runs, board, predictions, comparison, result)
     if as_json:
         shown = {"page": str(page), "time_s": comparison.time_s, "target_accuracy": comparison.target_accuracy}
         echo_json(
@@ -202,6 +212,7 @@ def _federate(output: Path, model: CostModel, runs: Sequence[Measurement], round
 def _report(
     output: Path,
     runs: Sequence[Measurement],
+    board: Sequence[Measurement],
     predictions: Sequence[Prediction],
     comparison: Comparison,
     result: Headline,
@@ -223,13 +234,13 @@ def _report(
             ("link", f"{LINK.up_mbps:g} Mbit/s up and down, {format_seconds(LINK.latency_s)} latency"),
             ("virtual time", f"{format_seconds(comparison.time_s)} for each strategy"),
         ),
-        runs=tuple(runs),
+        runs=(*runs, *board),
         steps=phase_steps([output], runs),
         predictions=tuple(predictions),
         evaluations=comparison.evaluations,
         round_logs=comparison.round_logs,
         headline=HeadlineTable(tuple(Column(name, numeric) for name, numeric in result.columns), result.rows),
-        notes=(_CLOCK_NOTE, _TARGET_NOTE, _HELD_OUT_NOTE),
+        notes=(_CLOCK_NOTE, _TARGET_NOTE, _HELD_OUT_NOTE, *([_BOARD_NOTE] if board else [])),
         target_accuracy=comparison.target_accuracy,
     )
     return write_report(content, output / "report").page

@@ -126,11 +126,17 @@ def _row(line: SummaryLine, shown: tuple[str, ...], *, energy: bool) -> tuple[st
         interval,
         _percent(line.within_rel),
         _percent(line.between_rel),
-        "–" if line.samples_per_s is None else f"{line.samples_per_s:.3g}",
+        _rate(line.samples_per_s),
         format_bytes(line.rss_peak_bytes),
         *joules,
         _remarks(line),
     )
+
+
+def _rate(samples_per_s: float | None) -> str:
+    if samples_per_s is None:
+        return "–"
+    return f"{samples_per_s:,.0f}" if samples_per_s >= 100 else f"{samples_per_s:.3g}"
 
 
 def _percent(share: float | None) -> str:
