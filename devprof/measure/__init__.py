@@ -6,7 +6,7 @@ In the parent:
 - ``harness``: measures one configuration and makes a row of whatever happened; ``rows`` fills its columns.
 - ``child``: starts the child, waits for it, ends it. ``outcome``: what its end means.
 - ``monitor``: reads the device's state meanwhile. ``cooldown``: waits for a cool start.
-- ``statistics``: from raw step times to a row's figures, from ``series``, ``interval`` and ``changes``.
+- ``statistics``: from raw step times to a row's figures, from ``series``, ``interval``, ``scales`` and ``changes``.
 - ``checks``: the warnings a row can carry.
 
 In the child, which alone imports torch:

@@ -1,11 +1,12 @@
 """How far the median of a run may be from the median of a much longer one: its 95 % interval.
 
-Successive steps resemble each other, so a run holds less information than its number of steps says. Two estimates are made
-and the wider is taken at each end, because an interval that is too narrow is a false promise:
+Successive steps resemble each other, so a run holds less information than its number of steps says. Three estimates are made
+and the widest is taken at each end, because an interval that is too narrow is a false promise:
 
 - Order statistics, which assume nothing about the distribution (Conover, Practical Nonparametric Statistics, 3rd ed.,
   section 3.2), at ranks for the effective number of steps: the number of steps over the correlation time of their signs
   around the median. On short dependent series it covers where the bootstrap and Student's t of block medians fall short.
+- The spread of block medians over scales of time (:mod:`devprof.measure.scales`), which follows a level that wanders.
 - The circular block bootstrap (Politis and Romano 1992) with automatic block length (Politis and White 2004, corrected in
   Patton, Politis and White 2009), which sees the distances between values that ranks do not see.
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal
 
+from devprof.measure.scales import half_width
 from devprof.measure.series import autocorrelations, correlation_time, side_of_median
 
 if TYPE_CHECKING:
@@ -81,9 +83,9 @@ def order_interval(
 
 
 def stop_interval(series: Sequence[float]) -> tuple[float, float]:
-    """The interval of the median by order statistics at the effective number of steps: cheap, for a rule when to stop.
+    """The interval of the median without the bootstrap: cheap, for a rule when to stop.
 
-    It is one of the two parts of :func:`median_interval`, which therefore is never narrower.
+    It is a part of :func:`median_interval`, which therefore is never narrower.
 
     Args:
         series: Step times in order of time, not empty.
@@ -91,7 +93,11 @@ def stop_interval(series: Sequence[float]) -> tuple[float, float]:
     import numpy as np
 
     values = np.asarray(series, dtype=np.float64)
-    return order_interval(np.sort(values).tolist(), correlation_time=correlation_time(side_of_median(values)))
+    ordered = np.sort(values)
+    low, high = order_interval(ordered.tolist(), correlation_time=correlation_time(side_of_median(values)))
+    centre, half = float(np.median(ordered)), half_width(values)
+    # A median that wanders by more than itself tells nothing about its lower end but that it is not negative.
+    return max(0.0, min(low, centre - half)), max(high, centre + half)
 
 
 def block_length(values: NDArray[np.float64]) -> int:
@@ -153,7 +159,7 @@ def bootstrap_interval(
 
 
 def median_interval(series: Sequence[float], *, seed: int = 0) -> Interval:
-    """The 95 % interval of the median of a run: the wider of order statistics and block bootstrap at each end.
+    """The 95 % interval of the median of a run: at each end the widest of order statistics, scales and block bootstrap.
 
     Args:
         series: Step times in order of time, not empty.
