@@ -1,12 +1,9 @@
 """Does ``devprof measure`` report the step time of a plain training loop? And what do its own parts cost?
 
-A plain loop (``plain_loop.py``), ``devprof measure`` and ``torch.utils.benchmark.Timer`` run in fresh processes with the same
-threads, and take turns: one runs for some steps while the others are stopped (SIGSTOP), then the next. All three see the same
-machine, whose own speed moves by more than what is to be shown. A step that is stopped in its middle is an outlier, which does
-not move a median. The parent of the measurement, which reads the device's state, is stopped and runs together with its child.
-
-What counts is the median over several such triples of the ratio to the plain loop, because processes differ, too. Needs a quiet
-machine. Prints JSON::
+A plain loop (``plain_loop.py``), ``devprof measure`` and ``torch.utils.benchmark.Timer`` run one after the other in fresh
+processes, in random order, with the same threads bound to the same cores: unbound, two processes of a small network differ by
+15 % and more, because their threads share a core for a while. What counts is the median over several such triples of the ratio
+to the plain loop; ``*_standard_error`` says how well that is known. Needs a quiet machine. Prints JSON::
 
     python benchmarks/fidelity.py [--quick] [--pairs 7] [--models seed:cnn,resnet18]
 """
@@ -14,18 +11,15 @@ machine. Prints JSON::
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
+import math
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-import psutil
 
 from devprof.device.identity import default_threads
 
@@ -35,9 +29,8 @@ GOAL_RATIO = 0.02
 GOAL_COST = 0.01
 PLAIN = Path(__file__).with_name("plain_loop.py")
 DEVPROF = [sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())"]
-# A turn and a window hold that many steps, and last so many seconds, at the least.
-TURN = (8, 0.5)
-WINDOW = (20, 4.0)
+WARM_S = 3.0
+WINDOW_S = 5.0
 
 TIMER_SCRIPT = """
 import sys, torch
@@ -70,71 +63,37 @@ print(1 - sum(steps) / (time.perf_counter_ns() - begin))
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Thread pools are told before they load, as devprof does."""
-    return os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    """Thread pools are told before they load, as devprof does, and bound to cores."""
+    pools = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return os.environ | pools | {"OMP_PROC_BIND": "true", "OMP_PLACES": "cores"}
 
 
-def tree(pid: int) -> list[int]:
-    """A process and its descendants, parents first."""
-    try:
-        process = psutil.Process(pid)
-        return [pid, *(child.pid for child in process.children(recursive=True))]
-    except psutil.NoSuchProcess:
-        return []
+def triple(model: str, threads: int, order: random.Random) -> dict[str, float]:
+    """Median steps by plain loop, devprof and torch's Timer, one after the other."""
+    ways = {"plain": plain, "devprof": measured, "torch_timer": timer}
+    return {name: ways[name](model, threads) for name in order.sample(list(ways), len(ways))}
 
 
-def send(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    """Send a signal to a process and its descendants; the parent first, so that it starts no more."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, number)
-        for pid in tree(process.pid)[1:]:
-            os.kill(pid, number)
+def plain(model: str, threads: int) -> float:
+    """Median step of the plain loop."""
+    return alone([sys.executable, str(PLAIN), model, str(BATCH), str(threads), str(WARM_S), str(WINDOW_S)], threads)
 
 
-def take_turns(commands: dict[str, list[str]], turn_s: float, threads: int) -> dict[str, str]:
-    """Run commands so that one runs at a time, and return what each printed."""
-    processes = {
-        name: subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(threads)
-        )
-        for name, command in commands.items()
-    }
-    try:
-        for process in processes.values():
-            send(process, signal.SIGSTOP)
-        while running := [process for process in processes.values() if process.poll() is None]:
-            for process in running:
-                send(process, signal.SIGCONT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(turn_s)
-                if process.poll() is None:
-                    send(process, signal.SIGSTOP)
-    finally:
-        for process in processes.values():
-            send(process, signal.SIGKILL)
-    return {name: process.communicate()[0] for name, process in processes.items()}
-
-
-def triple(model: str, step_s: float, threads: int, order: random.Random) -> dict[str, float]:
-    """Median steps by plain loop, devprof and torch's Timer, taken in turns."""
-    turn_s = max(TURN[0] * step_s, TURN[1])
-    # Clocks go on while a process is stopped.
-    window_s = 3 * max(WINDOW[0] * step_s, WINDOW[1])
-    sizes = [model, str(BATCH), str(threads)]
+def measured(model: str, threads: int) -> float:
+    """Median step as the command line reports it."""
     with tempfile.TemporaryDirectory() as folder:
-        sweep = [*DEVPROF, "measure", model, "--batch-size", str(BATCH), "--threads", str(threads)]
-        sweep += ["--min-time", f"{window_s}s", "--timeout", "3600s", "--phase-steps", "1", "-o", folder, "--json"]
-        commands = {
-            "plain": [sys.executable, str(PLAIN), *sizes, str(9.0), str(window_s)],
-            "devprof": sweep,
-            "torch_timer": [sys.executable, "-c", TIMER_SCRIPT, *sizes, str(window_s)],
-        }
-        names = order.sample(list(commands), len(commands))
-        printed = take_turns({name: commands[name] for name in names}, turn_s, threads)
-    (run,) = json.loads(printed["devprof"])["runs"]
+        command = [*DEVPROF, "measure", model, "--batch-size", str(BATCH), "--threads", str(threads)]
+        command += ["--min-time", f"{WINDOW_S}s", "--phase-steps", "1", "-o", folder, "--json"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment(threads))
+    (run,) = json.loads(done.stdout)["runs"]
     if run["step_s"] is None:
         raise SystemExit(f"{model}: {run['error']}")
-    return {"plain": float(printed["plain"]), "devprof": run["step_s"], "torch_timer": float(printed["torch_timer"])}
+    return float(run["step_s"])
+
+
+def timer(model: str, threads: int) -> float:
+    """Median block of torch's own benchmark timer."""
+    return alone([sys.executable, "-c", TIMER_SCRIPT, model, str(BATCH), str(threads), str(WINDOW_S)], threads)
 
 
 def alone(command: list[str], threads: int) -> float:
@@ -143,17 +102,22 @@ def alone(command: list[str], threads: int) -> float:
     return float(done.stdout)
 
 
+def standard_error(ratios: list[float]) -> float:
+    """Of the mean logarithm, which is about that of the median ratio."""
+    return statistics.stdev(math.log(ratio) for ratio in ratios) / math.sqrt(len(ratios))
+
+
 def compare(model: str, pairs: int, threads: int, order: random.Random) -> dict[str, object]:
     """Ratios to the plain loop, triple by triple."""
-    step_s = alone([sys.executable, str(PLAIN), model, str(BATCH), str(threads), "1", "1"], threads)
     rows = []
     for _ in range(pairs):
-        rows.append(triple(model, step_s, threads, order))
+        rows.append(triple(model, threads, order))
         print(model, rows[-1], file=sys.stderr, flush=True)
     ratios = {name: [row[name] / row["plain"] for row in rows] for name in ("devprof", "torch_timer")}
     return {
         "plain_step_s": statistics.median(row["plain"] for row in rows),
         **{f"{name}_ratio_median": statistics.median(ratio) for name, ratio in ratios.items()},
+        **{f"{name}_standard_error": standard_error(ratio) for name, ratio in ratios.items()},
         **{f"{name}_ratios": [round(value, 4) for value in ratio] for name, ratio in ratios.items()},
         "within_goal": abs(statistics.median(ratios["devprof"]) - 1) <= GOAL_RATIO,
     }
