@@ -1,7 +1,7 @@
 """Is the reported memory peak the true one? An independent poller reads the child's resident memory every millisecond.
 
 The poller starts with the child and reads ``/proc/PID/statm``; the largest value it sees is compared with the row: its stages
-(building, first step, later steps) together. A peak between two polls escapes the poller, and the kernel counts pages per CPU in
+(building, first step, later steps) together. A peak between two polls escapes the poller, and the kernel counts pages by CPU in
 batches, so small differences both ways are in order.
 Also: mode ``head`` must stay below ``full``, because activations are freed. Prints JSON::
 
