@@ -28,7 +28,7 @@ BATCH = 16
 GOAL_RATIO = 0.02
 GOAL_COST = 0.01
 PLAIN = Path(__file__).with_name("plain_loop.py")
-DEVPROF = [sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())"]
+DEVPROF = [sys.executable, "-m", "devprof"]
 WARM_S = 3.0
 WINDOW_S = 5.0
 

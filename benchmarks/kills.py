@@ -24,7 +24,7 @@ from pathlib import Path
 from devprof.records import Measurement
 from devprof.store.folder import read_records, read_table
 
-DEVPROF = [sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())"]
+DEVPROF = [sys.executable, "-m", "devprof"]
 REPEATS = 2
 
 

@@ -24,7 +24,7 @@ from devprof.store.folder import read_records
 
 MODELS = ("seed:cnn", "seed:lstm", "mobilenetv3_small_100", "resnet18", "vit_tiny_patch16_224")
 GOAL = 0.03
-DEVPROF = [sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())"]
+DEVPROF = [sys.executable, "-m", "devprof"]
 
 
 def children_of(pid: int) -> list[int]:

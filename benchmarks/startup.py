@@ -17,7 +17,7 @@ from pathlib import Path
 
 GOAL_HELP_S = 0.150
 GOAL_PARENT_BYTES = 150e6
-_DEVPROF = [sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())"]
+_DEVPROF = [sys.executable, "-m", "devprof"]
 
 
 def seconds_of(command: list[str]) -> float:

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     **{name: FOUNDATION | {name} for name in ISLANDS},
     **{name: FOUNDATION | ISLANDS | {name} for name in JOINTS},
     "cli": FOUNDATION | ISLANDS | JOINTS | {"cli"},
+    "__main__": {"cli"},
     # The package itself offers names lazily; under TYPE_CHECKING it names their homes.
     "__init__": FOUNDATION | ISLANDS,
 }

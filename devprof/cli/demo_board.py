@@ -17,7 +17,7 @@ __all__ = ["BOARD", "measure_board"]
 
 BOARD = "emulated board: half a CPU, 1 GiB"
 _LIMITS = Limits(cpus=0.5, memory_bytes=1 << 30)
-_DEVPROF = (sys.executable, "-c", "import sys; from devprof.cli import main; sys.exit(main())")
+_DEVPROF = (sys.executable, "-m", "devprof")
 # The larger batch needs about twice the board's memory.
 _SWEEP = ("mobilenetv3_small_100", "--batch-size", "4,64", "--min-time", "1s", "--timeout", "120s")
 

@@ -53,8 +53,8 @@ def command(
     from devprof.report.files import write_report
 
     log_to_stderr()
-    content = dataclasses.replace(_content(folders, cost_model), title=title, lead=lead)
-    content = dataclasses.replace(content, notes=(*notes, *content.notes))
+    content = _content(folders, cost_model)
+    content = dataclasses.replace(content, title=title, lead=lead, notes=(*notes, *content.notes))
     files = write_report(content, output)
     if as_json:
         echo_json({"page": str(files.page), "figures": {name: str(path) for name, path in files.png.items()}})

@@ -15,7 +15,7 @@ from typing import Any
 from devprof.device.board import is_tegra
 from devprof.paths import procfs, read_text
 
-__all__ = ["driver_version", "gpu_model", "nvml_reasons"]
+__all__ = ["driver_version", "gpu_model", "nvml_reasons", "used_memory_bytes"]
 
 _LOG = logging.getLogger(__name__)
 # Bits of nvmlClocksEventReasons (NVML API reference), under the names that nvidia-smi gives them.
@@ -64,11 +64,21 @@ def _chosen() -> int | str:
     return int(first) if first.isdecimal() else 0
 
 
+def used_memory_bytes() -> int | None:
+    """Memory of the GPU that is in use now, by all programs; ``None`` where NVML does not say."""
+    connection = None if is_tegra() else _connect()
+    if connection is None:
+        return None
+    nvml, device = connection
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(device).used)
+    except nvml.NVMLError:
+        return None
+
+
 def nvml_reasons() -> tuple[str, ...] | None:
     """What holds the GPU's clocks back now, such as ``sw_power_cap``; ``None`` where NVML does not say."""
-    if is_tegra():
-        return None
-    connection = _connect()
+    connection = None if is_tegra() else _connect()
     if connection is None:
         return None
     nvml, device = connection

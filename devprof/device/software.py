@@ -17,7 +17,12 @@ from devprof.paths import procfs, read_text
 __all__ = ["installed_version", "preloaded_allocator", "software_facts", "torch_build"]
 
 _ALLOCATORS = re.compile(r"(?:jemalloc|tcmalloc|mimalloc|snmalloc|hoard|rpmalloc)", re.IGNORECASE)
-_ALLOCATOR_VARIABLES = ("MALLOC_ARENA_MAX", "MALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+# What the measured process inherits and obeys: its allocator's settings, and how OpenMP places its threads, which decides the
+# speed of small networks.
+_VARIABLES = (
+    *("MALLOC_ARENA_MAX", "MALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"),
+    *("OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "KMP_BLOCKTIME"),
+)
 
 
 def installed_version(distribution: str) -> str | None:
@@ -84,7 +89,7 @@ def software_facts() -> dict[str, str | None]:
         text = _version_file(importlib.metadata.distribution("torch"))
         facts |= {"torch_git": _build_setting(text, "git_version"), "torch_cuda": _build_setting(text, "cuda")}
     facts["ld_preload"] = ", ".join(_preloaded()) or None
-    facts |= {name.lower(): os.environ.get(name) for name in _ALLOCATOR_VARIABLES}
+    facts |= {name.lower(): os.environ.get(name) for name in _VARIABLES}
     return facts | {
         "glibc": _glibc(),
         "os": f"{platform.system()} {platform.release()}",

@@ -15,6 +15,7 @@ from devprof.device.memory import (
     reset_peak_rss,
     swapped_in_bytes,
 )
+from devprof.device.nvidia import used_memory_bytes
 from devprof.measure.protocol import MemoryPeaks, WindowCounts
 
 __all__ = ["MemoryGauge", "WindowGauge", "accelerator_context_bytes"]
@@ -103,18 +104,7 @@ def accelerator_context_bytes() -> int | None:
     """
     import torch
 
-    if is_tegra():
-        return None
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(torch.cuda.current_device())
-        before = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-        torch.cuda.synchronize()
-        torch.cuda.mem_get_info()
-        return max(0, int(pynvml.nvmlDeviceGetMemoryInfo(handle).used) - before)
-    except pynvml.NVMLError:
-        return None
+    before = used_memory_bytes()
+    torch.cuda.synchronize()
+    after = used_memory_bytes()
+    return None if before is None or after is None else max(0, after - before)

@@ -1,7 +1,7 @@
 """From raw step times to robust figures. Nothing is dropped: outliers are counted, and the median does not follow them.
 
 The estimates themselves are in modules of their own: ``interval`` (of the median), ``changes`` (of the level), ``series``
-(dependence, warm-up). What the rest of the package needs of them can be imported from here.
+(dependence, warm-up).
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from devprof.measure.changes import FEWEST_FOR_CHANGES, change_points
-from devprof.measure.interval import CiMethod, median_interval, stop_interval
-from devprof.measure.series import first_run_effect, lag_one_autocorrelation, warm_up_done
+from devprof.measure.interval import CiMethod, median_interval
+from devprof.measure.series import lag_one_autocorrelation
 
 __all__ = [
     "StepStatistics",
-    "first_run_effect",
     "quantile",
-    "stop_interval",
     "summarize",
-    "warm_up_done",
 ]
 
 # Beyond this many robust standard deviations a step is an outlier (Iglewicz and Hoaglin, 1993).

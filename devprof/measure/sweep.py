@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 
 from devprof.measure.harness import MeasureOptions, configuration_key, measure_workload
 from devprof.records import MODES, TASKS, Device, Measurement, StepTime, Workload
+from devprof.store.folder import FinishedKey
 
-__all__ = ["Configuration", "Key", "combine", "key_of", "run_sweep", "with_repeats"]
-
-# What tells runs apart for resuming: device key, configuration and repeat, whatever the status.
-Key = tuple[str, str | None, int | None]
+__all__ = ["Configuration", "combine", "key_of", "run_sweep", "with_repeats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def with_repeats(workloads: Sequence[Workload], repeats: int, *, seed: int = 0) 
     return configurations
 
 
-def key_of(configuration: Configuration, device: Device) -> Key:
+def key_of(configuration: Configuration, device: Device) -> FinishedKey:
     """By what a finished run of this configuration on this device is recognised in a folder."""
     return (device.key, configuration_key(configuration.workload), configuration.repeat)
 

@@ -29,14 +29,6 @@ from devprof.measure.timing import Timer, synchroniser
 __all__ = ["main"]
 
 _PR_SET_PDEATHSIG = 1
-_THREAD_SETTINGS = (
-    "OMP_PROC_BIND",
-    "OMP_PLACES",
-    "OMP_WAIT_POLICY",
-    "GOMP_CPU_AFFINITY",
-    "KMP_AFFINITY",
-    "KMP_BLOCKTIME",
-)
 
 Send = Callable[[Ready | Finished | Failed], None]
 
@@ -161,8 +153,6 @@ def _versions() -> dict[str, str]:
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     config = torch.__config__
-    # How OpenMP places its threads decides the speed of small networks; the user may have said it in the environment.
-    found |= {name: os.environ[name] for name in _THREAD_SETTINGS if name in os.environ}
     return found | parse_torch_config(config.show()) | parse_parallel_info(config.parallel_info())
 
 

@@ -104,15 +104,7 @@ def phase_times(one: Configuration, steps: Mapping[str, Sequence[StepTime]]) -> 
         times = [value / 1e9 for step in raw if (value := getattr(step, f"{phase}_ns")) is not None]
         median = statistics.median(times) if times else finite(one.median(f"{phase}_s"))
         if median is not None:
-            low, high = (_quantile(times, 0.05), _quantile(times, 0.95)) if len(times) > 1 else (None, None)
-            found.append(PhaseTime(phase, median, low, high, len(times)))
+            # Twentieths, with linear interpolation between the two nearest values.
+            cuts = statistics.quantiles(times, n=20, method="inclusive") if len(times) > 1 else [None]
+            found.append(PhaseTime(phase, median, cuts[0], cuts[-1], len(times)))
     return found
-
-
-def _quantile(values: Sequence[float], share: float) -> float:
-    """With linear interpolation between the two nearest values."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (place - below) * (ordered[above] - ordered[below])

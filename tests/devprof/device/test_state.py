@@ -30,7 +30,8 @@ def test_where_nothing_can_be_read_nothing_is_said(empty):
 
 
 def test_this_machine_can_be_read_and_written_down():
-    json.dumps(dataclasses.asdict(read_state()))
+    written = json.dumps(dataclasses.asdict(read_state()))
+    assert json.loads(written)["processor"] == "cpu"
 
 
 def test_the_hottest_zone_counts_and_switched_off_ones_do_not(empty):
