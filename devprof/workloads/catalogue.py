@@ -138,6 +138,8 @@ def _build_torchvision(name: str, workload: Workload) -> Trainable:
 def _build_fastervit(name: str, workload: Workload) -> Trainable:
     """FasterViT from its own package (arXiv 2306.06189), which is under a licence of its own and optional."""
     require_known(workload.model)
+    # The package builds on timm, which loads torchvision.
+    ensure_torchvision_operators()
     fastervit = importlib.import_module("fastervit")
     classes = workload.num_classes or DEFAULT_CLASSES
     size = workload.image_size or DEFAULT_IMAGE_SIZE

@@ -198,6 +198,16 @@ class TestTorchvisionOperators:
         )
         assert done.stdout.strip() == "True", done.stderr
 
+    def test_a_package_that_builds_on_timm_finds_them_declared(self, tmp_path):
+        stand_in = "import timm\ncreate_model = lambda name, **options: timm.create_model('mobilenetv3_small_050', **options)\n"
+        (tmp_path / "fastervit.py").write_text(stand_in, encoding="utf-8")
+        done = self.run(
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+            "from devprof.records import Workload; from devprof.workloads.catalogue import build\n"
+            "print(build(Workload('fastervit:faster_vit_0_224')).input_shape)"
+        )
+        assert done.stdout.strip() == "(3, 224, 224)", done.stderr
+
     def test_missing_operators_are_declared_once_and_said(self):
         script = (
             "import logging; logging.basicConfig(level=logging.INFO)\n"
