@@ -42,7 +42,10 @@ __all__ = [
 CiMethod = Literal["bootstrap", "order-statistics"]
 
 _FEWEST_FOR_BOOTSTRAP = 10
-_RESAMPLES = 2000
+# The ends of the interval lie at the 50th resample from each end; in long series, where they are close together anyway, the
+# tenth does, so that they take a tenth of a second and not more than the parent of a sweep should.
+_MOST_RESAMPLES, _FEWEST_RESAMPLES = 2000, 400
+_RESAMPLED_VALUES = 1 << 22
 # Values drawn at once: 2 MB, so that the parent of a sweep stays small however long the series is.
 _CHUNK_VALUES = 1 << 18
 
@@ -135,19 +138,21 @@ def block_length(values: NDArray[np.float64]) -> int:
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], generator: np.random.Generator, *, resamples: int = _RESAMPLES, level: float = 0.95
+    values: NDArray[np.float64], generator: np.random.Generator, *, resamples: int | None = None, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile interval of the median over resamples that are put together from blocks of the series, closed to a circle.
 
     Args:
         values: The series in order of time, two values or more.
         generator: Source of the blocks.
-        resamples: How many series to draw.
+        resamples: How many series to draw; by default 2000, and fewer of series with more than 2000 values.
         level: Coverage asked for.
     """
     import numpy as np
 
     count, length = len(values), block_length(values)
+    if resamples is None:
+        resamples = min(_MOST_RESAMPLES, max(_FEWEST_RESAMPLES, _RESAMPLED_VALUES // count))
     windows = np.lib.stride_tricks.sliding_window_view(np.concatenate([values, values[: length - 1]]), length)
     rows = max(1, _CHUNK_VALUES // count)
     medians: list[NDArray[np.float64]] = []
