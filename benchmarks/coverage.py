@@ -1,11 +1,13 @@
 """Does the interval that a short run reports cover the median of a long one?
 
-In one fresh process with one thread, short runs (warm-up and timed steps as ``devprof measure`` takes them) alternate with
-pieces of a long run, so that both see the same machine in the same minutes. What is left between them is what the interval
-must allow for. ``pieces_spread_rel`` says how far the machine itself moved meanwhile: where it exceeds the half width, the
-machine was not quiet, and no interval from within a short run could know. Needs a quiet machine. Prints JSON::
+In one fresh process with one thread, ten short runs (warm-up and timed steps as ``devprof measure`` takes them) alternate with
+ten pieces of a long run of 2,000 steps, so that both see the same machine at the same time; that is done ten times, each time
+with a long run of its own. The network stays in the cache of a core, because the memory behind it is shared with whoever else
+uses the machine: ``--model seed:cnn`` shows what that does. ``pieces_spread_rel`` says how far the machine itself moved within
+a long run: where it exceeds the half width, the loop was not quiet, and no interval from within a short run could know. Needs
+a quiet machine. Prints JSON::
 
-    python benchmarks/coverage.py [--quick] [--model seed:cnn] [--min-time 0.3] [--min-steps 30]
+    python benchmarks/coverage.py [--quick] [--model quiet_network:small] [--min-time 0.3] [--min-steps 30]
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ from devprof.measure.statistics import StepStatistics, quantile, summarize
 
 GOAL = (0.85, 0.99)
 LONG_STEPS = 2000
+RUNS_PER_BLOCK = 10
+SETTLING_STEPS = 10
 _IN_CHILD = "--in-child"
 
 
 def measure(
-    model: str, batch: int, runs: int, min_time_s: float, min_steps: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Nanoseconds of the steps of each short run, and of each piece of the long one."""
+    model: str, batch: int, blocks: int, min_time_s: float, min_steps: int
+) -> list[tuple[list[list[int]], list[list[int]]]]:
+    """Nanoseconds of the steps of each short run, and of each piece of the long one, block by block."""
     import torch
 
     from devprof.measure.job import make_job
@@ -43,14 +47,19 @@ def measure(
     timer = Timer(lambda: None, min_time_s=min_time_s, min_steps=min_steps, stop_ns=1 << 62)
     gc.collect()
     gc.freeze()
-    short: list[list[int]] = []
-    pieces: list[list[int]] = []
-    for index in range(runs):
-        timer.warm_up(job.step, [])
-        short.append(timer.measure(job.step))
-        piece = LONG_STEPS * (index + 1) // runs - LONG_STEPS * index // runs
-        pieces.append([timer.once(job.step) for _ in range(piece)])
-    return short, pieces
+    measured = []
+    for _ in range(blocks):
+        short: list[list[int]] = []
+        pieces: list[list[int]] = []
+        for _ in range(RUNS_PER_BLOCK):
+            timer.warm_up(job.step, [])
+            short.append(timer.measure(job.step))
+            # What decides when to stop has emptied the caches.
+            for _ in range(SETTLING_STEPS):
+                job.step()
+            pieces.append([timer.once(job.step) for _ in range(LONG_STEPS // RUNS_PER_BLOCK)])
+        measured.append((short, pieces))
+    return measured
 
 
 def spread_rel(pieces: Sequence[Sequence[float]]) -> float:
@@ -59,25 +68,28 @@ def spread_rel(pieces: Sequence[Sequence[float]]) -> float:
     return (quantile(medians, 0.95) - quantile(medians, 0.05)) / 2 / statistics.median(medians)
 
 
-def describe(short: list[list[int]], pieces: list[list[int]]) -> dict[str, object]:
+def describe(blocks: Sequence[tuple[list[list[int]], list[list[int]]]]) -> dict[str, object]:
     """Coverage and what it cost in width."""
-    found: list[StepStatistics] = [summarize(steps) for steps in short]
-    truth = statistics.median(step for piece in pieces for step in piece)
-    coverage = statistics.fmean(one.ci_low <= truth <= one.ci_high for one in found)
+    truths = [statistics.median(step for piece in pieces for step in piece) for _, pieces in blocks]
+    found: list[tuple[StepStatistics, float]] = [
+        (summarize(steps), truth) for (short, _), truth in zip(blocks, truths, strict=True) for steps in short
+    ]
+    coverage = statistics.fmean(one.ci_low <= truth <= one.ci_high for one, truth in found)
     return {
         "coverage": coverage,
         "coverage_goal": GOAL,
         "within_goal": GOAL[0] <= coverage <= GOAL[1],
         "runs": len(found),
-        "methods": Counter(one.ci_method for one in found),
-        "steps_median": statistics.median(len(steps) for steps in short),
-        "half_width_rel_mean": statistics.fmean(one.ci_half_width_rel for one in found),
-        "error_rel_median": statistics.median(abs(one.median / truth - 1) for one in found),
-        "autocorrelation_mean": statistics.fmean(one.autocorrelation or 0.0 for one in found),
-        "steady_share": statistics.fmean(one.steady is True for one in found),
-        "long_steps": sum(map(len, pieces)),
-        "long_median_s": truth / 1e9,
-        "pieces_spread_rel": spread_rel(pieces),
+        "methods": Counter(one.ci_method for one, _ in found),
+        "steps_median": statistics.median(len(steps) for short, _ in blocks for steps in short),
+        "half_width_rel_mean": statistics.fmean(one.ci_half_width_rel for one, _ in found),
+        "error_rel_median": statistics.median(abs(one.median / truth - 1) for one, truth in found),
+        "autocorrelation_mean": statistics.fmean(one.autocorrelation or 0.0 for one, _ in found),
+        "steady_share": statistics.fmean(one.steady is True for one, _ in found),
+        "long_runs": len(blocks),
+        "long_steps": LONG_STEPS,
+        "long_median_s": statistics.median(truths) / 1e9,
+        "pieces_spread_rel": statistics.median(spread_rel(pieces) for _, pieces in blocks),
     }
 
 
@@ -85,8 +97,8 @@ def main() -> None:
     """Measure in a fresh process and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 short runs instead of 100")
-    parser.add_argument("--model", default="seed:cnn")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--model", default="quiet_network:small")
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--min-time", type=float, default=0.3, help="seconds of the timed window of a short run")
     parser.add_argument("--min-steps", type=int, default=30)
     parser.add_argument(_IN_CHILD, action="store_true", help=argparse.SUPPRESS)
@@ -95,9 +107,10 @@ def main() -> None:
         # The libraries read their number of threads when they are loaded.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         sys.exit(subprocess.run([sys.executable, *sys.argv, _IN_CHILD], env=environment, check=False).returncode)
-    runs = 20 if arguments.quick else 100
-    short, pieces = measure(arguments.model, arguments.batch_size, runs, arguments.min_time, arguments.min_steps)
-    result = {"model": arguments.model, "batch_size": arguments.batch_size, "threads": 1, **describe(short, pieces)}
+    blocks = measure(
+        arguments.model, arguments.batch_size, 2 if arguments.quick else 10, arguments.min_time, arguments.min_steps
+    )
+    result = {"model": arguments.model, "batch_size": arguments.batch_size, "threads": 1, **describe(blocks)}
     print(json.dumps(result, indent=2))
 
 
