@@ -21,6 +21,8 @@ from devprof.cli.demo_parts import (
     repeats_of_federated,
     virtual_fleet,
 )
+from devprof.costmodel.model import CostModel
+from devprof.errors import DevprofError
 from devprof.measure.harness import configuration_key
 from devprof.records import Evaluation, Measurement, Prediction, RoundLog, StepTime
 from devprof.store.folder import read_records
@@ -112,7 +114,7 @@ def test_what_is_missing_is_said_before_anything_is_measured(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_the_whole_way(tmp_path):
+def test_the_whole_way(tmp_path, monkeypatch):
     output = tmp_path / "demo"
     script = "import sys; from devprof.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", script, "demo", "-o", str(output), "--rounds", "2", "--json"]
@@ -140,11 +142,17 @@ def test_the_whole_way(tmp_path):
         "device_time",
     }
     assert (output / "cost.skops").is_file()
-    # Again: what is measured is not measured again.
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert "18 of 18 configurations were finished already" in again.stderr
     runs = read_records(output, "runs", Measurement)
     board = {run.batch_size: run.status for run in runs if run.device == BOARD}
     assert len(runs) - len(board) == 18
     # A board is emulated where control groups can be made; else the demo says why not.
-    assert board == {4: "ok", 64: "oom"} or "No board is emulated here" in again.stderr
+    assert board == {4: "ok", 64: "oom"} or "No board is emulated here" in done.stderr
+    # Again, up to the fit: what is measured is not measured again.
+    monkeypatch.setattr(CostModel, "fit", stop_here)
+    again = CliRunner().invoke(main, command[3:])
+    assert "stopped by the test" in again.stderr
+    assert "18 of 18 configurations were finished already" in again.stderr
+
+
+def stop_here(*_, **__):
+    raise DevprofError("stopped by the test")
