@@ -50,7 +50,7 @@ _TARGET_NOTE = (
 )
 _HELD_OUT_NOTE = (
     "Three of the four predictions are of convolutional networks between two measured batch sizes, where a line fits well. It "
-    "need not: a recurrent network, whose step time rises and falls with the batch size, was off by half in such a place."
+    "need not: a recurrent network, whose processes differ by up to two times, was off by half in such a place."
 )
 
 _BOARD_NOTE = (

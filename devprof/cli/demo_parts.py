@@ -44,7 +44,7 @@ _OTHERS = [
 FITTED = [Configuration(workload, repeat) for workload in _FEDERATED for repeat in (0, 1)]
 FITTED += [Configuration(workload) for workload in _OTHERS]
 # Three between two measured batch sizes, and a network of a kind that was not measured at all. The three are convolutional by
-# choice: the step time of seed:lstm rises and falls with the batch size on a two-core PC, and was missed by half (README).
+# choice: processes of seed:lstm differ by up to two times on a two-core PC, and it was missed by half (README).
 HELD_OUT = [
     Configuration(Workload("seed:cnn", batch_size=16)),
     Configuration(Workload("mobilenetv3_small_050", batch_size=16, image_size=64)),
