@@ -142,16 +142,16 @@ def test_the_whole_way(tmp_path, monkeypatch):
         "device_time",
     }
     assert (output / "cost.skops").is_file()
-    runs = read_records(output, "runs", Measurement)
-    board = {run.batch_size: run.status for run in runs if run.device == BOARD}
-    assert len(runs) - len(board) == 18
-    # A board is emulated where control groups can be made; else the demo says why not.
-    assert board == {4: "ok", 64: "oom"} or "No board is emulated here" in done.stderr
     # Again, up to the fit: what is measured is not measured again.
     monkeypatch.setattr(CostModel, "fit", stop_here)
     again = CliRunner().invoke(main, command[3:])
     assert "stopped by the test" in again.stderr
     assert "18 of 18 configurations were finished already" in again.stderr
+    runs = read_records(output, "runs", Measurement)
+    board = {run.batch_size: run.status for run in runs if run.device == BOARD}
+    assert len(runs) - len(board) == 18
+    # A board is emulated where control groups can be made; else the demo says why not.
+    assert board == {4: "ok", 64: "oom"} or "No board is emulated here" in again.stderr
 
 
 def stop_here(*_, **__):
