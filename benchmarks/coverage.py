@@ -4,10 +4,11 @@ In one fresh process with one thread, ten short runs (warm-up and timed steps as
 ten pieces of a long run of 2,000 steps, so that both see the same machine at the same time; that is done ten times, each time
 with a long run of its own. The network stays in the cache of a core, because the memory behind it is shared with whoever else
 uses the machine: ``--model seed:cnn`` shows what that does. ``pieces_spread_rel`` says how far the machine itself moved within
-a long run: where it exceeds the half width, the loop was not quiet, and no interval from within a short run could know. Needs
-a quiet machine. Prints JSON::
+a long run: where it exceeds the half width, the loop was not quiet, and no interval from within a short run could know. A
+window of 3 s is what a quick suite takes; ``--min-time 0.3`` shows that shorter ones see too little of what moves a machine.
+Needs a quiet machine, for a quarter of an hour. Prints JSON::
 
-    python benchmarks/coverage.py [--quick] [--model quiet_network:small] [--min-time 0.3] [--min-steps 30]
+    python benchmarks/coverage.py [--quick] [--model quiet_network:small] [--min-time 3] [--min-steps 30]
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="20 short runs instead of 100")
     parser.add_argument("--model", default="quiet_network:small")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--min-time", type=float, default=0.3, help="seconds of the timed window of a short run")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--min-time", type=float, default=3.0, help="seconds of the timed window of a short run")
     parser.add_argument("--min-steps", type=int, default=30)
     parser.add_argument(_IN_CHILD, action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

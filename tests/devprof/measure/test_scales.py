@@ -23,16 +23,33 @@ def coverage(make, truth, runs=150):
     return np.mean([one.low <= truth <= one.high for one in found])
 
 
-def test_independent_steps_are_known_as_well_as_the_root_of_their_number_says():
+@pytest.mark.parametrize("count", [230, 4096])
+def test_a_short_series_cannot_exclude_a_level_that_wanders_but_does_not_invent_much_of_it(count):
     # 1.2533 sigma / sqrt(n) is the standard error of a median of normal values.
-    expected = 1.96 * 1.2533 * 0.02 / np.sqrt(4096)
-    widths = [half_width(white(4096, seed)) for seed in range(50)]
-    assert expected < np.median(widths) < 2 * expected
+    expected = 1.96 * 1.2533 * 0.02 / np.sqrt(count)
+    widths = [half_width(white(count, seed)) for seed in range(50)]
+    assert expected < np.median(widths) < 6 * expected
 
 
 def test_a_level_that_wanders_is_known_much_worse():
     generator = np.random.default_rng(0)
     assert half_width(wandering(1000, generator)) > 5 * half_width(white(1000) * 0.25)
+
+
+def flicker(count, generator):
+    """Noise with the same power in each octave of time: sums of white noise held for 1, 2, 4... steps."""
+    held = [np.repeat(generator.standard_normal(count // dwell + 1), dwell)[:count] for dwell in 2 ** np.arange(14)]
+    return 1 + 0.01 * np.sum(held, axis=0)
+
+
+def test_flicker_noise_is_covered_for_the_median_of_a_run_twenty_times_as_long():
+    generator = np.random.default_rng(3)
+    covered = []
+    for _ in range(100):
+        long = flicker(20 * 500, generator)
+        short = long[(begin := generator.integers(19 * 500)) : begin + 500]
+        covered.append(abs(np.median(short) - np.median(long)) <= half_width(short))
+    assert 0.85 <= np.mean(covered) <= 0.99
 
 
 def test_a_wandering_level_is_covered():
