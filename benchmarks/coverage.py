@@ -31,11 +31,12 @@ RUNS_PER_BLOCK = 10
 SETTLING_STEPS = 10
 _IN_CHILD = "--in-child"
 
+# Nanoseconds of the steps of each short run, and of each piece of the long run beside them.
+Block = tuple[list[list[int]], list[list[int]]]
 
-def measure(
-    model: str, batch: int, blocks: int, min_time_s: float, min_steps: int
-) -> list[tuple[list[list[int]], list[list[int]]]]:
-    """Nanoseconds of the steps of each short run, and of each piece of the long one, block by block."""
+
+def measure(model: str, batch: int, blocks: int, min_time_s: float, min_steps: int) -> list[Block]:
+    """Short runs and long ones in turn."""
     import torch
 
     from devprof.measure.job import make_job
@@ -69,7 +70,7 @@ def spread_rel(pieces: Sequence[Sequence[float]]) -> float:
     return (quantile(medians, 0.95) - quantile(medians, 0.05)) / 2 / statistics.median(medians)
 
 
-def describe(blocks: Sequence[tuple[list[list[int]], list[list[int]]]]) -> dict[str, object]:
+def describe(blocks: Sequence[Block]) -> dict[str, object]:
     """Coverage and what it cost in width."""
     truths = [statistics.median(step for piece in pieces for step in piece) for _, pieces in blocks]
     found: list[tuple[StepStatistics, float]] = [
