@@ -28,7 +28,7 @@ def test_a_short_series_cannot_exclude_a_level_that_wanders_but_does_not_invent_
     # 1.2533 sigma / sqrt(n) is the standard error of a median of normal values.
     expected = 1.96 * 1.2533 * 0.02 / np.sqrt(count)
     widths = [half_width(white(count, seed)) for seed in range(50)]
-    assert expected < np.median(widths) < 6 * expected
+    assert expected < np.median(widths) < 5 * expected
 
 
 def test_a_level_that_wanders_is_known_much_worse():
