@@ -2,22 +2,23 @@
 
 From few measurements of some models on a device to any model on it. The way of the data::
 
-    runs --samples--> samples --base, memory--> coefficients --lines--> corrected by what was measured
-      trace (meta device) --features--^            |--evaluate--> errors --interval--> widths
+    runs --samples--> observations --pool, memory--> costs --predictor--> corrected by what was measured
+      trace (meta device) --features--^                |--heldout--> residuals --interval--> widths
 
-- ``model``: :class:`~devprof.costmodel.model.CostModel`, what users meet: fit, predict, save, load.
-- ``features``: what a training step consists of; families of models; the ``Tracer`` protocol. No torch.
-- ``operators``: which family an operator belongs to and how much work it is. ``trace``: counts a step on the meta
-  device; the only module that imports torch.
+- ``model``: :class:`~devprof.costmodel.model.CostModel`, what users meet: fit, predict, save, load. ``table``: many queries.
+- ``signature``, ``operators``: one operator call as text; which family it belongs to and how much work it is.
+- ``trace``: records a step on the meta device; the only module that imports torch. ``step``: what it recorded.
+- ``features``: what a training step consists of, whatever the batch size; the ``Tracer`` protocol. No torch.
+- ``families``: families and kinds of models, by name.
 - ``samples``: from a table of runs to what can be learned from, with a reason for each row that cannot.
-- ``base``: seconds as a non-negative sum over operator families.
+- ``base``: seconds as a sum over kinds of work. ``effects``: what siblings say beyond it. ``pool``: fits both to kin devices.
 - ``memory``: peak bytes as a non-negative sum of what a step holds.
-- ``lines``: costs as straight lines in the batch size, and how a measured model corrects its line.
-- ``predictor``: base, corrections and interval of one cost on one device.
-- ``evaluate``: leave-one-family-out, leave-one-model-out, leave-one-batch-size-out.
-- ``interval``: 90 % intervals by what is known of a model.
+- ``corrections``: how a measured model corrects its own prediction.
+- ``predictor``: base, effects, corrections and interval of one cost on one device. ``fitting``: makes it.
+- ``devices``: all predictors of all devices of a table.
+- ``heldout``: residuals of what was left out. ``interval``: 90 % intervals from them. ``evaluate``: errors from them.
 - ``summary``: the report of a fit.
-- ``state``, ``persist``: a fitted model as plain data, and as a file.
+- ``state``, ``persist``: a fitted model as plain data, and as a file. ``solver``: the numerical methods.
 
 Nothing is imported here, because most users of one module do not need the others.
 """

@@ -7,58 +7,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from devprof.costmodel.features import Features
-from devprof.costmodel.interval import half_width
-from devprof.costmodel.lines import Line, fit_line
-from devprof.costmodel.samples import Configuration, Sample
+import numpy as np
 
-__all__ = [
-    "FAMILY_OUT",
-    "MODEL_OUT",
-    "ErrorReport",
-    "Fit",
-    "Observation",
-    "Regression",
-    "by_family",
-    "by_model",
-    "fit_observations",
-    "leave_one_batch_size_out",
-    "leave_one_family_out",
-    "leave_one_group_out",
-    "leave_one_model_out",
-    "memory_observations",
-    "summarize",
-    "time_observations",
-]
+from devprof.costmodel.interval import Groups, Residuals, half_width
+
+__all__ = ["FAMILY_OUT", "MODEL_OUT", "ErrorReport", "error_reports", "kendall_tau"]
 
 FAMILY_OUT, MODEL_OUT = "leave-one-family-out", "leave-one-model-out"
-
-
-class Regression(Protocol):
-    """Predicts a cost from features, as a line in the batch size."""
-
-    def line(self, features: Features) -> Line:
-        """The cost of a step of a model."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One measured cost, in seconds or bytes, with what it is learned from."""
-
-    configuration: Configuration
-    family: str
-    batch_size: int
-    value: float
-    features: Features
-
-
-Fit = Callable[[Sequence[Features], Sequence[float], Sequence[float]], Regression]
+ELSEWHERE = "known on kin devices only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +28,8 @@ class ErrorReport:
     Attributes:
         device: Name of the device.
         mode: ``full`` or ``head``.
-        scheme: ``leave-one-family-out`` or ``leave-one-model-out``.
+        scheme: ``leave-one-family-out``, ``leave-one-model-out``, or ``known on kin devices only``: the model was left
+            out on this device only.
         rows: Measured configurations.
         groups: Families or models, each left out once.
         mape: Mean of |predicted / measured - 1|; ``None`` where nothing could be left out.
@@ -77,6 +38,7 @@ class ErrorReport:
         within_20: Share within 20 %.
         coverage_90: Share inside 90 % intervals made from the residuals of the other groups; ``None`` below three
             groups.
+        kendall_tau: Rank correlation of predicted and measured (Kendall's tau-b); ``None`` below two rows.
         note: Why there is no number; empty where there is one.
     """
 
@@ -90,6 +52,7 @@ class ErrorReport:
     within_10: float | None = None
     within_20: float | None = None
     coverage_90: float | None = None
+    kendall_tau: float | None = None
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,141 +60,67 @@ class ErrorReport:
         return asdict(self)
 
 
-def by_family(observation: Observation) -> str:
-    """The group of leave-one-family-out."""
-    return observation.family
-
-
-def by_model(observation: Observation) -> str:
-    """The group of leave-one-model-out."""
-    return observation.configuration.model
-
-
-def time_observations(samples: Sequence[Sample]) -> list[Observation]:
-    """The seconds per step of the samples."""
-    return [Observation(s.configuration, s.family, s.batch_size, s.step_s, s.features) for s in samples]
-
-
-def memory_observations(samples: Sequence[Sample]) -> list[Observation]:
-    """The memory peaks of those samples that have one."""
-    return [
-        Observation(s.configuration, s.family, s.batch_size, s.rss_peak_bytes, s.features)
-        for s in samples
-        if s.rss_peak_bytes is not None
-    ]
-
-
-def fit_observations(fit: Fit, observations: Sequence[Observation]) -> Regression:
-    """Fits a regression to observations."""
-    return fit(
-        [one.features for one in observations],
-        [one.batch_size for one in observations],
-        [one.value for one in observations],
-    )
-
-
-def leave_one_group_out(
-    observations: Sequence[Observation], fit: Fit, group: Callable[[Observation], str]
-) -> dict[str, list[float]]:
-    """Log residuals ``log(measured / predicted)`` by group, each group predicted from all others.
-
-    Returns:
-        Nothing where there is only one group: then there is nothing to predict it from.
-    """
-    members: dict[str, list[Observation]] = defaultdict(list)
-    for one in observations:
-        members[group(one)].append(one)
-    if len(members) < 2:
-        return {}
-    residuals = {}
-    for name, left_out in members.items():
-        regression = fit_observations(fit, [one for one in observations if group(one) != name])
-        residuals[name] = [math.log(one.value / regression.line(one.features).at(one.batch_size)) for one in left_out]
-    return residuals
-
-
-def leave_one_batch_size_out(observations: Sequence[Observation], fit: Fit, *, between: bool) -> dict[str, list[float]]:
-    """Log residuals of each batch size of a configuration, predicted from its other batch sizes, by model.
+def error_reports(device: str, mode: str, residuals: Residuals, rows: int) -> list[ErrorReport]:
+    """The errors behind the residuals of one device and mode.
 
     Args:
-        observations: Measured costs on one device.
-        fit: How the base is fitted.
-        between: Whether to leave out the sizes that lie between two others (which takes three), or the outer ones: going
-            beyond what was measured is another matter than going between.
+        device: Name of the device.
+        mode: ``full`` or ``head``, or what else the rows have in common.
+        residuals: Of what was left out.
+        rows: Measured configurations.
     """
-    members: dict[Configuration, list[Observation]] = defaultdict(list)
-    for one in observations:
-        members[one.configuration].append(one)
-    residuals: dict[str, list[float]] = {}
-    for configuration, own in members.items():
-        if len(own) < 2:
-            continue
-        values = []
-        for left_out in own:
-            rest = [one for one in own if one is not left_out]
-            sizes = [one.batch_size for one in rest]
-            if (min(sizes) < left_out.batch_size < max(sizes)) is not between:
-                continue
-            base = fit_observations(fit, [one for one in observations if one is not left_out])
-            line = fit_line(base.line(left_out.features), sizes, [one.value for one in rest])
-            values.append(math.log(left_out.value / line.at(left_out.batch_size)))
-        if values:
-            residuals.setdefault(configuration.model, []).extend(values)
-    return residuals
-
-
-def leave_one_family_out(samples: Sequence[Sample], fit: Fit) -> list[ErrorReport]:
-    """Errors for families never seen, for each device and mode of the samples."""
-    return [
-        summarize(*key, FAMILY_OUT, own, leave_one_group_out(own, fit, by_family))
-        for key, own in _by_device_and_mode(samples)
+    reports = [
+        _summarize(
+            ErrorReport(device, mode, FAMILY_OUT, rows, 1), residuals.families, residuals.costs.get("families", ())
+        ),
+        _summarize(ErrorReport(device, mode, MODEL_OUT, rows, 1), residuals.models, residuals.costs.get("models", ())),
     ]
+    if residuals.kin:
+        blank = ErrorReport(device, mode, ELSEWHERE, rows, 1)
+        reports.append(_summarize(blank, residuals.kin, residuals.costs.get("kin", ())))
+    return reports
 
 
-def leave_one_model_out(samples: Sequence[Sample], fit: Fit) -> list[ErrorReport]:
-    """Errors for models never seen whose siblings may have been, for each device and mode of the samples."""
-    return [
-        summarize(*key, MODEL_OUT, own, leave_one_group_out(own, fit, by_model))
-        for key, own in _by_device_and_mode(samples)
-    ]
-
-
-def _by_device_and_mode(samples: Sequence[Sample]) -> list[tuple[tuple[str, str], list[Observation]]]:
-    groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        groups[sample.device, sample.configuration.mode].append(sample)
-    return [(key, time_observations(own)) for key, own in groups.items()]
-
-
-def summarize(
-    device: str, mode: str, scheme: str, observations: Sequence[Observation], residuals: Mapping[str, Sequence[float]]
-) -> ErrorReport:
-    """The errors behind log residuals of left-out groups."""
-    if not residuals:
-        unit = "family" if scheme == FAMILY_OUT else "model"
-        note = f"{device} has one {unit} only in mode {mode}: nothing can be left out; measure models of other families"
-        return ErrorReport(device, mode, scheme, len(observations), 1, note=note)
-    errors = [abs(math.exp(-value) - 1) for values in residuals.values() for value in values]
-    return ErrorReport(
-        device,
-        mode,
-        scheme,
+def _summarize(blank: ErrorReport, groups: Groups, costs: Sequence[float]) -> ErrorReport:
+    if not groups:
+        unit = "family" if blank.scheme == FAMILY_OUT else "model"
+        note = f"{blank.device} has one {unit} only in mode {blank.mode}: nothing can be left out"
+        return replace(blank, note=f"{note}; measure models of other families")
+    logs = [value for values in groups.values() for value in values]
+    errors = [abs(math.exp(-value) - 1) for value in logs]
+    tau = None
+    if len(costs) == len(logs) > 1:
+        tau = kendall_tau(costs, [cost / math.exp(log) for cost, log in zip(costs, logs, strict=True)])
+    return replace(
+        blank,
         rows=len(errors),
-        groups=len(residuals),
+        groups=len(groups),
         mape=statistics.fmean(errors),
         median=statistics.median(errors),
         within_10=statistics.fmean(error <= 0.1 for error in errors),
         within_20=statistics.fmean(error <= 0.2 for error in errors),
-        coverage_90=_coverage(residuals),
+        coverage_90=_coverage(groups),
+        kendall_tau=tau,
     )
 
 
-def _coverage(residuals: Mapping[str, Sequence[float]]) -> float | None:
+def kendall_tau(left: Sequence[float], right: Sequence[float]) -> float | None:
+    """Kendall's tau-b: pairs in the same order less pairs in the other, over all, ties corrected (Biometrika 33, 1945).
+
+    Returns:
+        ``None`` where one side is constant.
+    """
+    a, b = (np.sign(np.subtract.outer(np.asarray(side), np.asarray(side))) for side in (left, right))
+    norm = math.sqrt(float(np.abs(a).sum()) * float(np.abs(b).sum()))
+    return float((a * b).sum()) / norm if norm else None
+
+
+def _coverage(groups: Groups) -> float | None:
     """Share of residuals inside the interval that the other groups would have given; groups weigh the same."""
-    if len(residuals) < 3:
+    if len(groups) < 3:
         return None
     shares = []
-    for name, values in residuals.items():
-        width, _ = half_width({other: own for other, own in residuals.items() if other != name})
+    for name, values in groups.items():
+        width, _ = half_width({other: own for other, own in groups.items() if other != name})
         shares.append(statistics.fmean(abs(value) <= width for value in values))
     return statistics.fmean(shares)

@@ -1,96 +1,131 @@
 """What a training step of a model consists of, in numbers that do not depend on a device. No torch here.
 
-A :class:`Features` counts the work of one step by operator family. Each count has a part that grows with the batch
-and a part that every step pays, so that the work of any batch size follows: ``work(B) = B * per_sample + constant``.
-The time of a step on a device is then a non-negative sum over these counts (see :mod:`devprof.costmodel.base`).
+A :class:`Features` counts the work of one step by operator family, forward and backward apart. Each count has a part
+that grows with the batch and a part that every step pays, so that the work of any batch size follows:
+``work(B) = B * per_sample + constant``. Memory is the highest of a few such lines, one for each moment that can be the
+peak.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from devprof.costmodel.operators import FAMILIES, PRODUCTS
+from devprof.costmodel.step import Step
 from devprof.errors import CostModelError
 
-__all__ = ["FAMILIES", "FEATURES_VERSION", "Features", "Tracer", "model_family", "model_kind"]
+__all__ = ["FEATURES_VERSION", "MAPPED_BYTES", "WORK", "Features", "Tracer", "summarize_steps", "work_of"]
 
-# History: 1 = the first form.
-FEATURES_VERSION = 1
+# History: 1 = the first form; 2 = forward and backward apart, memory followed through the step, large allocations.
+FEATURES_VERSION = 2
 
-# Multiply-accumulates for the first six, elements read plus written for the others.
-FAMILIES: tuple[str, ...] = (
-    "conv_macs",  # kernel larger than 1, all channels connected
-    "conv_1x1_macs",
-    "conv_depthwise_macs",
-    "conv_grouped_macs",
-    "matmul_macs",
-    "attention_macs",  # batched products and fused attention
-    "product_elements",  # operands and results of the six above: what a product with few channels waits for
-    "norm_elements",
-    "elementwise_elements",
-    "transcendental_elements",  # exp, tanh, erf and the like: many instructions per element
-    "pooling_elements",
-    "moved_elements",  # copies, concatenation, gather, padding, rolling; views are free
-)
+_AMOUNTS: tuple[str, ...] = (*(f"{name}_macs" for name in PRODUCTS), *(f"{name}_elements" for name in FAMILIES))
+# Multiply-accumulates of products, elements read plus written of everything.
+WORK: tuple[str, ...] = tuple(f"{phase}_{name}" for phase in ("forward", "backward") for name in _AMOUNTS)
+_PLACE = {name: place for place, name in enumerate(WORK)}
 
-_SCALARS = (
-    "parameters",
-    "trainable_parameters",
-    "operators",
-    "saved_per_sample_bytes",
-    "saved_constant_bytes",
-    "largest_per_sample_bytes",
-    "largest_constant_bytes",
-)
+# From this size on, the allocator of the GNU C library asks the kernel for each allocation anew and gives it back at
+# once (DEFAULT_MMAP_THRESHOLD_MAX in its malloc.c): every page of it is faulted in again in every step.
+MAPPED_BYTES = 32 << 20
+# Storages smaller than this per sample never reach that size in a batch that trains.
+_LEAST_STORAGE = 16 << 10
+
+_Line = tuple[float, float]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
     """The work of one training step: forward pass, loss and backward pass.
 
+    Lines are pairs: what every step has, and what each sample adds.
+
     Attributes:
-        per_sample: Work per sample, one number for each of :data:`FAMILIES`.
+        per_sample: Work per sample, one number for each of :data:`WORK`.
         constant: Work per step whatever the batch size, in the same order.
+        forward_operators: Operators started in the forward pass that do something (views do not).
+        backward_operators: The same in the backward pass.
         parameters: Number of parameters.
         trainable_parameters: Number of parameters that the optimizer changes.
-        operators: Operators started per step that do something (views do not).
-        saved_per_sample_bytes: Activations kept for the backward pass, per sample; each storage counted once, no
-            parameters.
-        saved_constant_bytes: The same, per step whatever the batch size.
-        largest_per_sample_bytes: Largest single result of an operator, per sample.
-        largest_constant_bytes: The same, per step whatever the batch size.
+        trainable_tensors: Number of tensors that they lie in.
+        buffer_bytes: Bytes of buffers.
+        batch_bytes: Line of the bytes of inputs and targets.
+        saved_bytes: Line of the bytes kept for the backward pass, without parameters.
+        largest_bytes: Line of the bytes of the largest storage.
+        live_bytes: Lines of the moments that hold most beyond parameters, buffers and batch, for some batch size.
+        storages: Large storages: what every step has, what each sample adds, and their number.
 
     Raises:
-        ValueError: If a number is negative or not finite, or the families are not all there.
+        ValueError: If a number is negative or not finite, or the kinds of work are not all there.
     """
 
     per_sample: tuple[float, ...]
     constant: tuple[float, ...]
+    forward_operators: float
+    backward_operators: float
     parameters: float
     trainable_parameters: float
-    operators: float
-    saved_per_sample_bytes: float = 0.0
-    saved_constant_bytes: float = 0.0
-    largest_per_sample_bytes: float = 0.0
-    largest_constant_bytes: float = 0.0
+    trainable_tensors: float = 1.0
+    buffer_bytes: float = 0.0
+    batch_bytes: _Line = (0.0, 0.0)
+    saved_bytes: _Line = (0.0, 0.0)
+    largest_bytes: _Line = (0.0, 0.0)
+    live_bytes: tuple[_Line, ...] = ((0.0, 0.0),)
+    storages: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.per_sample) != len(FAMILIES) or len(self.constant) != len(FAMILIES):
-            raise ValueError(f"features need one number for each of the {len(FAMILIES)} operator families")
-        numbers = (*self.per_sample, *self.constant, *(getattr(self, name) for name in _SCALARS))
-        if not all(math.isfinite(number) and number >= 0 for number in numbers):
-            raise ValueError(f"features must be finite and not negative, got {self}")
+        if len(self.per_sample) != len(WORK) or len(self.constant) != len(WORK):
+            raise ValueError(f"features need one number for each of the {len(WORK)} kinds of work")
+        if not self.live_bytes:
+            raise ValueError("features need at least one line of live bytes")
+        for field in fields(self):
+            numbers = np.array(getattr(self, field.name), dtype=float)
+            if not (np.isfinite(numbers).all() and (numbers >= 0).all()):
+                raise ValueError(f"features must be finite and not negative, got {field.name} = {numbers}")
+
+    @property
+    def operators(self) -> float:
+        """Operators started in a step."""
+        return self.forward_operators + self.backward_operators
+
+    def work(self, batch_sizes: Array) -> Array:
+        """The work of one step at each batch size, shape (sizes, kinds), kinds as in :data:`WORK`."""
+        grown: Array = np.outer(batch_sizes, self.per_sample) + np.array(self.constant)
+        return grown
+
+    def peak_bytes(self, batch_sizes: Array) -> Array:
+        """The most that is held at one moment beyond parameters, buffers and batch, at each batch size."""
+        fixed, per_sample = np.array(self.live_bytes).T
+        highest: Array = (fixed + np.outer(batch_sizes, per_sample)).max(axis=1)
+        return highest
+
+    def mapped_bytes(self, batch_sizes: Array) -> Array:
+        """Bytes of all allocations of a step that are as large as :data:`MAPPED_BYTES`, at each batch size."""
+        if not self.storages:
+            return np.zeros(len(batch_sizes))
+        fixed, per_sample, number = np.array(self.storages).T
+        sizes = fixed + np.outer(batch_sizes, per_sample)
+        mapped: Array = np.where(sizes >= MAPPED_BYTES, sizes * number, 0.0).sum(axis=1)
+        return mapped
+
+    def __hash__(self) -> int:
+        return hash((self.per_sample, self.constant, self.parameters, self.trainable_parameters))
 
     def to_dict(self) -> dict[str, Any]:
         """The features as plain JSON types, with their version."""
+        plain = {name: value for name, value in asdict(self).items() if name not in ("per_sample", "constant")}
         return {
             "features_version": FEATURES_VERSION,
-            "per_sample": dict(zip(FAMILIES, self.per_sample, strict=True)),
-            "constant": dict(zip(FAMILIES, self.constant, strict=True)),
-            **{name: float(getattr(self, name)) for name in _SCALARS},
+            "per_sample": dict(zip(WORK, self.per_sample, strict=True)),
+            "constant": dict(zip(WORK, self.constant, strict=True)),
+            **plain,
         }
 
     @classmethod
@@ -108,12 +143,112 @@ class Features:
             )
         try:
             return cls(
-                per_sample=tuple(float(data["per_sample"][family]) for family in FAMILIES),
-                constant=tuple(float(data["constant"][family]) for family in FAMILIES),
-                **{name: float(data[name]) for name in _SCALARS},
+                per_sample=tuple(float(data["per_sample"][name]) for name in WORK),
+                constant=tuple(float(data["constant"][name]) for name in WORK),
+                forward_operators=float(data["forward_operators"]),
+                backward_operators=float(data["backward_operators"]),
+                parameters=float(data["parameters"]),
+                trainable_parameters=float(data["trainable_parameters"]),
+                trainable_tensors=float(data["trainable_tensors"]),
+                buffer_bytes=float(data["buffer_bytes"]),
+                batch_bytes=_line(data["batch_bytes"]),
+                saved_bytes=_line(data["saved_bytes"]),
+                largest_bytes=_line(data["largest_bytes"]),
+                live_bytes=tuple(_line(one) for one in data["live_bytes"]),
+                storages=tuple((float(a), float(b), float(c)) for a, b, c in data["storages"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CostModelError(f"these features are damaged ({error!r}): trace the model again") from error
+
+
+def _line(data: Sequence[Any]) -> _Line:
+    fixed, per_sample = data
+    return float(fixed), float(per_sample)
+
+
+def work_of(family: str, macs: float, elements: float, *, backward: bool) -> list[tuple[int, float]]:
+    """Where the work of an operator is counted: places in :data:`WORK` with amounts."""
+    phase = "backward" if backward else "forward"
+    counted = [(_PLACE[f"{phase}_{family}_elements"], elements)]
+    if family in PRODUCTS:
+        counted.append((_PLACE[f"{phase}_{family}_macs"], macs))
+    return counted
+
+
+def summarize_steps(small: Step, large: Step) -> Features:
+    """The features of a model from two traced steps.
+
+    What is no straight line in the batch size is taken as one through the two; tiny negatives become 0.
+
+    Args:
+        small: A step.
+        large: A step of the same model with a larger batch.
+    """
+    sizes = (small.batch_size, large.batch_size)
+
+    def line(first: float, second: float) -> _Line:
+        per_sample = max(0.0, (second - first) / (sizes[1] - sizes[0]))
+        return max(0.0, first - sizes[0] * per_sample), per_sample
+
+    works = [_work(step) for step in (small, large)]
+    lines = [line(*pair) for pair in zip(*works, strict=True)]
+    forward, backward = (
+        max(sum(count for one, count in step.operators.items() if one.backward is phase) for step in (small, large))
+        for phase in (False, True)
+    )
+    alike = len(small.live_bytes) == len(large.live_bytes)
+    moments = (
+        zip(small.live_bytes, large.live_bytes, strict=True)
+        if alike
+        else ((max(s.live_bytes) for s in (small, large)),)
+    )
+    return Features(
+        per_sample=tuple(part[1] for part in lines),
+        constant=tuple(part[0] for part in lines),
+        forward_operators=float(forward),
+        backward_operators=float(backward),
+        parameters=float(small.parameters),
+        trainable_parameters=float(small.trainable_parameters),
+        trainable_tensors=float(small.trainable_tensors),
+        buffer_bytes=float(small.buffer_bytes),
+        batch_bytes=line(small.batch_bytes, large.batch_bytes),
+        saved_bytes=line(small.saved_bytes, large.saved_bytes),
+        largest_bytes=line(max(small.storages, default=0), max(large.storages, default=0)),
+        live_bytes=_envelope({line(*pair) for pair in moments}),
+        storages=_large_storages(small, large, line),
+    )
+
+
+def _work(step: Step) -> list[float]:
+    amounts = [0.0] * len(WORK)
+    for one, count in step.operators.items():
+        for place, amount in work_of(one.family, one.macs, one.elements, backward=one.backward):
+            amounts[place] += count * amount
+    return amounts
+
+
+def _large_storages(small: Step, large: Step, line: Any) -> tuple[tuple[float, float, float], ...]:
+    if len(small.storages) != len(large.storages):
+        return ()
+    counts = Counter(line(*pair) for pair in zip(small.storages, large.storages, strict=True))
+    chosen = sorted((one for one in counts if one[1] >= _LEAST_STORAGE or one[0] >= MAPPED_BYTES), reverse=True)
+    return tuple((fixed, per_sample, float(counts[fixed, per_sample])) for fixed, per_sample in chosen)
+
+
+def _envelope(lines: set[_Line]) -> tuple[_Line, ...]:
+    """Those lines that are the highest for some batch size of at least 0, steepest last."""
+    hull: list[_Line] = []
+    for line in sorted(lines, key=lambda one: (one[1], one[0])):
+        while hull and (
+            hull[-1][0] <= line[0] or (len(hull) > 1 and _meet(hull[-2], line) <= _meet(hull[-2], hull[-1]))
+        ):
+            hull.pop()
+        hull.append(line)
+    return tuple(hull)
+
+
+def _meet(flat: _Line, steep: _Line) -> float:
+    return math.inf if steep[1] == flat[1] else (flat[0] - steep[0]) / (steep[1] - flat[1])
 
 
 class Tracer(Protocol):
@@ -132,56 +267,3 @@ class Tracer(Protocol):
             DevprofError: If the model is unknown or cannot be traced.
         """
         ...
-
-
-# Decorations that name a source of weights, a port or a variation, not another architecture.
-_PREFIXES = re.compile(r"^(?:tf|tv|gluon|ig|ssl|swsl|legacy|jx|dm|hf|nf|ens|adv|eca|wide)_")
-# Names that the rule "leading letters" would tear apart or throw together: (pattern, family), first match wins.
-_FAMILY_RULES = tuple(
-    (re.compile(pattern), family)
-    for pattern, family in (
-        # DeiT and BEiT are a ViT trained in another way: to leave out one is to leave out all.
-        (r"(?:vit|deit3?|beit(?:v2)?)(?:_|\d|$)", "vit"),
-        (r"mobilenet_?v(\d)", r"mobilenetv\1"),
-        (r"mobilevit_?v2", "mobilevitv2"),
-        (r"efficientnet_?v2", "efficientnetv2"),
-        (r"(swin|convnext|resnet|shufflenet|efficientformer|inception)_?v\d", r"\1"),
-        (r"regnet", "regnet"),
-        (r"(?:se|eca|sk|gc)?resnext", "resnext"),
-        (r"(?:se|eca|sk|gc)?resnet(?:blur|rs|aa|v2)?(?![a-z])", "resnet"),
-        (r"cs3?(?:se_?)?(?=darknet|edgenet)", "csp"),
-    )
-)
-_LETTERS = re.compile(r"[a-z]+")
-
-
-_IMAGE_SOURCES = ("", "torchvision", "fastervit")
-
-
-def model_kind(name: str) -> str:
-    """``image`` for the image models of all catalogues; any other model is a kind by itself, named by its own name.
-
-    Models of one kind take the same inputs and are of comparable size.
-    """
-    return "image" if name.rpartition(":")[0] in _IMAGE_SOURCES else name
-
-
-def model_family(name: str) -> str:
-    """The architecture family of a model: models of one family share their building blocks.
-
-    Leave-one-family-out needs it, because a sibling in the fit makes an error look smaller than for a model that is
-    really new. Examples: ``resnet18`` and ``torchvision:resnet50`` are ``resnet``, ``mobilenetv3_small_100`` is
-    ``mobilenetv3``, ``deit_tiny_patch16_224`` is ``vit``; a seed model or a factory of the user is a family of its
-    own.
-    """
-    if model_kind(name) != "image":
-        return name
-    base = name.rpartition(":")[2].lower().partition(".")[0]
-    while (stripped := _PREFIXES.sub("", base)) != base:
-        base = stripped
-    for pattern, family in _FAMILY_RULES:
-        match = pattern.match(base)
-        if match is not None:
-            return match.expand(family)
-    match = _LETTERS.match(base)
-    return match[0] if match is not None else name

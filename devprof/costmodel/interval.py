@@ -1,22 +1,24 @@
 """How far off a prediction may be: 90 % intervals from residuals of held-out measurements.
 
-Split-conformal intervals hold only for what resembles the calibration. A model that was measured, a sibling of one
-and an architecture never seen are three different situations, so there are three widths, each from residuals that
-were made in the same situation. Residuals of one family are alike; therefore every family (or model, or pair) weighs
-the same, however many rows it has (hierarchical conformal prediction: Dunn, Wasserman, Ramdas, arXiv:1809.07441).
+Split-conformal intervals hold only for what resembles the calibration. A model that was measured here, one that was
+measured on a kin device, a sibling of a measured one and an architecture never seen are different situations, so each has
+a width of its own, from residuals that were made in the same situation. Residuals of one family are alike; therefore every
+family (or model, or pair) weighs the same, however many rows it has (hierarchical conformal prediction: Dunn, Wasserman,
+Ramdas, arXiv:1809.07441).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import NormalDist
 
-__all__ = ["BASES", "LEVEL", "Widths", "calibrate", "half_width"]
+__all__ = ["BASES", "LEVEL", "Groups", "Residuals", "Widths", "calibrate", "half_width"]
 
 LEVEL = 0.9
 # From what is known best to what is known least.
-BASES: tuple[str, ...] = ("known-pair", "known-family", "new-family")
+BASES: tuple[str, ...] = ("known-pair", "known-model", "known-family", "new-family")
 
 # Groups from which the quantile of LEVEL exists: G / (G + 1) >= LEVEL.
 _ENOUGH_GROUPS = 9
@@ -42,6 +44,7 @@ class Widths:
     Attributes:
         between: The model was measured on the device in this mode, at a smaller and at a larger batch size.
         known_pair: It was measured, but not on both sides.
+        known_model: It was measured on a kin device only.
         known_family: Another model of its family was.
         new_family: No model of its family was.
         note: How widths were found where residuals were too few; empty where they sufficed.
@@ -49,20 +52,21 @@ class Widths:
 
     between: float
     known_pair: float
+    known_model: float
     known_family: float
     new_family: float
     note: str = ""
 
     def of(self, basis: str) -> float:
         """The half width for one of :data:`BASES`."""
-        return {"known-pair": self.known_pair, "known-family": self.known_family, "new-family": self.new_family}[basis]
+        return float(getattr(self, basis.replace("-", "_")))
 
 
 def half_width(groups: Groups) -> tuple[float, str]:
     """The half width that covers 90 % of the residuals, each group weighing the same.
 
-    With fewer than nine groups no such quantile exists; then it is the largest residual, times the root of nine over
-    the number of groups.
+    With fewer than nine groups no such quantile exists. The largest of G residuals covers G of G + 1 further ones; then it
+    is widened as the quantiles of a normal distribution are from that level to 90 %.
 
     Args:
         groups: Log residuals by group; none of the groups empty, and at least one of them there.
@@ -73,7 +77,7 @@ def half_width(groups: Groups) -> tuple[float, str]:
     pairs = sorted((abs(value), 1.0 / len(values)) for values in groups.values() for value in values)
     largest = pairs[-1][0]
     if len(groups) < _ENOUGH_GROUPS:
-        inflation = math.sqrt(_ENOUGH_GROUPS / len(groups))
+        inflation = _two_sided(LEVEL) / _two_sided(len(groups) / (len(groups) + 1))
         return largest * inflation, f"{len(groups)} groups: largest residual times {inflation:.2f}"
     # One more group, the one to be predicted, is taken as infinitely far off.
     needed, mass = LEVEL * (len(groups) + 1), 0.0
@@ -84,14 +88,37 @@ def half_width(groups: Groups) -> tuple[float, str]:
     return largest, ""
 
 
-def calibrate(pairs: Groups, models: Groups, families: Groups, between: Groups) -> Widths:
+@dataclass(frozen=True, slots=True)
+class Residuals:
+    """Log of measured over predicted of what was left out, by group: what widths and error reports are made of.
+
+    Attributes:
+        between: Batch sizes between others, by model.
+        pairs: Batch sizes beyond the others, by model.
+        kin: Models whose measurements on this device, but not on kin devices, were left out, by model.
+        models: Models left out everywhere, by model.
+        families: Families left out everywhere, by family.
+        costs: What was measured, by name of the basis, in the order of all its residuals.
+    """
+
+    between: Groups = field(default_factory=dict)
+    pairs: Groups = field(default_factory=dict)
+    kin: Groups = field(default_factory=dict)
+    models: Groups = field(default_factory=dict)
+    families: Groups = field(default_factory=dict)
+    costs: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def _two_sided(level: float) -> float:
+    """How many standard deviations around the mean of a normal distribution hold a share of it."""
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def calibrate(residuals: Residuals) -> Widths:
     """The widths, never shrinking from a known pair to a new family.
 
     Args:
-        pairs: Log residuals of left-out batch sizes beyond the others, by pair.
-        models: Log residuals of left-out models whose family stayed in, by model.
-        families: Log residuals of left-out families, by family.
-        between: Log residuals of left-out batch sizes between others, by pair.
+        residuals: Those of ``models`` should be of models with a sibling only.
     """
     notes: list[str] = []
 
@@ -103,26 +130,30 @@ def calibrate(pairs: Groups, models: Groups, families: Groups, between: Groups) 
             notes.append(f"{basis}: {note}")
         return value
 
-    pair, family, new = (width(basis, groups) for basis, groups in zip(BASES, (pairs, models, families), strict=True))
+    found = (residuals.pairs, residuals.kin, residuals.models, residuals.families)
+    pair, known, family, new = (width(basis, groups) for basis, groups in zip(BASES, found, strict=True))
     if new is None:
         new = _WITHOUT_EVIDENCE if family is None else _FAMILY_STEP * family
         how = "a factor of three either way is assumed" if family is None else "three times the width of known-family"
         notes.append(f"new-family: no family could be left out, {how}")
+    if len(residuals.families) < _ENOUGH_GROUPS and new < _LEAST_NEW_FAMILY:
+        new = _LEAST_NEW_FAMILY
+        notes.append(f"new-family: at least {_LEAST_NEW_FAMILY} with fewer than {_ENOUGH_GROUPS} families")
     if family is None:
         family = new
         notes.append("known-family: no model with a sibling could be left out, the width of new-family is used")
     if pair is None:
         pair = family
         notes.append("known-pair: no pair has two batch sizes, the width of known-family is used")
-    if len(families) < _ENOUGH_GROUPS and new < _LEAST_NEW_FAMILY:
-        new = _LEAST_NEW_FAMILY
-        notes.append(f"new-family: at least {_LEAST_NEW_FAMILY} with fewer than {_ENOUGH_GROUPS} families")
-    inner = width("between batch sizes", between)
-    if inner is None or (len(between) < _ENOUGH_GROUPS and inner < _LEAST_BETWEEN):
+    inner = width("between batch sizes", residuals.between)
+    if inner is None or (len(residuals.between) < _ENOUGH_GROUPS and inner < _LEAST_BETWEEN):
         inner = _LEAST_BETWEEN
-        if pairs:
+        if residuals.pairs:
             notes.append(
                 f"between batch sizes: at least {_LEAST_BETWEEN} with fewer than {_ENOUGH_GROUPS} models at three sizes"
             )
-    family = max(family, pair)
-    return Widths(min(inner, pair), pair, family, max(new, family), "; ".join(notes))
+    # A batch size beyond the measured ones may be less certain than a new model, never more than a new family.
+    family, new = max(family, known or 0.0), max(new, family, known or 0.0)
+    return Widths(
+        min(inner, pair), pair, family if known is None else known, max(family, pair), max(new, pair), "; ".join(notes)
+    )

@@ -1,8 +1,9 @@
 """Peak memory of the training process as a non-negative sum of its known parts.
 
-``rss_peak = process + a * parameters + b * trainable + B * (c * saved + d * largest)``: interpreter and framework,
-weights, gradients with optimizer state, activations kept for the backward pass, and temporaries. The framework's part
-differs between devices and builds and is learned; the others start from what a training step must hold.
+``rss_peak = process + a * weights + b * optimizer state + c * peak of what the step holds + d * largest storage``:
+interpreter and framework, parameters and buffers, momentum, activations with gradients and temporaries at their highest
+moment, and working space of libraries. The framework's part differs between devices and builds and is learned; the
+others start from what a training step must hold.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devprof.costmodel.features import Features
-from devprof.costmodel.lines import Line
+from devprof.costmodel.samples import Observation
 from devprof.costmodel.solver import solve_non_negative
 from devprof.errors import CostModelError
 
@@ -24,15 +25,14 @@ Array = npt.NDArray[np.float64]
 
 MEMORY_COLUMNS: tuple[str, ...] = (
     "process_bytes",
-    "parameter_bytes",
-    "trainable_bytes",
-    "saved_bytes",
+    "weight_bytes",
+    "optimizer_bytes",
+    "held_bytes",
     "largest_bytes",
 )
 _BYTES_PER_PARAMETER = 4.0
-# Starting factors: weights once, gradient and momentum, each saved activation once, and the largest result of an
-# operator twice, because its operands or its gradient stand beside it.
-_FACTORS = np.array([1.0, 1.0, 2.0, 1.0, 2.0])
+# Starting factors. The largest storage counts a little: convolutions and allocators work beside what torch holds.
+_FACTORS = np.array([1.0, 1.0, 1.0, 1.0, 0.5])
 _FACTOR_WEIGHT = 0.03
 # The process starts from half of the smallest peak, and almost free: builds of torch differ from 150 MB to gigabytes.
 _PROCESS_SHARE, _PROCESS_WEIGHT = 0.5, 1e-3
@@ -49,42 +49,39 @@ class MemoryModel:
 
     factors: tuple[float, ...]
 
-    def line(self, features: Features) -> Line:
-        """The peak bytes of a model as a line in the batch size."""
-        factors = np.array(self.factors)
-        fixed = memory_parts(features, 0) @ factors
-        return Line(float(fixed), float((memory_parts(features, 1) - memory_parts(features, 0)) @ factors))
+    def curve(self, features: Features, batch_sizes: Array) -> Array:
+        """The peak bytes at each batch size."""
+        peaks: Array = memory_parts(features, batch_sizes) @ np.array(self.factors)
+        return peaks
 
 
-def memory_parts(features: Features, batch_size: float) -> Array:
-    """What a step holds, in the order of :data:`MEMORY_COLUMNS`."""
-    return np.array(
-        [
-            1.0,
-            _BYTES_PER_PARAMETER * features.parameters,
-            _BYTES_PER_PARAMETER * features.trainable_parameters,
-            features.saved_constant_bytes + batch_size * features.saved_per_sample_bytes,
-            features.largest_constant_bytes + batch_size * features.largest_per_sample_bytes,
-        ]
-    )
+def memory_parts(features: Features, batch_sizes: Array) -> Array:
+    """What a step holds at each batch size, shape (sizes, columns), columns as in :data:`MEMORY_COLUMNS`."""
+    sizes = np.asarray(batch_sizes, dtype=float)
+    (batch, per_sample), (largest, growing) = features.batch_bytes, features.largest_bytes
+    parts = np.empty((len(sizes), len(MEMORY_COLUMNS)))
+    parts[:, 0] = 1.0
+    parts[:, 1] = _BYTES_PER_PARAMETER * features.parameters + features.buffer_bytes
+    parts[:, 2] = _BYTES_PER_PARAMETER * features.trainable_parameters
+    parts[:, 3] = batch + sizes * per_sample + features.peak_bytes(sizes)
+    parts[:, 4] = largest + sizes * growing
+    return parts
 
 
-def fit_memory(features: Sequence[Features], batch_sizes: Sequence[float], peak_bytes: Sequence[float]) -> MemoryModel:
+def fit_memory(observations: Sequence[Observation]) -> MemoryModel:
     """Fits the memory model of one device to measured peaks.
 
     Args:
-        features: The features of each measured configuration.
-        batch_sizes: Samples per step of each.
-        peak_bytes: Measured peak of the training process of each, positive.
+        observations: Peaks of the training process in bytes, positive.
 
     Raises:
-        CostModelError: If there is no row.
+        CostModelError: If there is none.
         MissingExtraError: If scipy is not installed.
     """
-    if not len(peak_bytes):
+    if not observations:
         raise CostModelError("there is no measured memory peak to fit to: `rss_peak_bytes` is empty in every row")
-    rows = np.stack([memory_parts(one, size) for one, size in zip(features, batch_sizes, strict=True)])
-    peaks = np.asarray(peak_bytes, dtype=float)
+    rows = np.vstack([memory_parts(one.features, np.array([one.batch_size])) for one in observations])
+    peaks = np.array([one.value for one in observations])
     prior = _FACTORS.copy()
     prior[0] = _PROCESS_SHARE * peaks.min()
     weights = np.sqrt([_PROCESS_WEIGHT] + [_FACTOR_WEIGHT] * (len(prior) - 1))

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from devprof.costmodel.base import BaseModel, fit_base
-from devprof.costmodel.evaluate import (
-    FAMILY_OUT,
-    MODEL_OUT,
-    ErrorReport,
-    Observation,
-    memory_observations,
-    summarize,
-    time_observations,
-)
-from devprof.costmodel.features import Features, Tracer, model_kind
-from devprof.costmodel.memory import fit_memory
+from devprof.costmodel.devices import DeviceModel, fit_devices
+from devprof.costmodel.families import model_kind
+from devprof.costmodel.features import Features, Tracer
 from devprof.costmodel.persist import read_state, write_state
-from devprof.costmodel.predictor import Predictor, Residuals, fit_predictor
-from devprof.costmodel.samples import Configuration, Sample, Samples, clean_records, collect_samples
-from devprof.costmodel.state import (
-    dump_configuration,
-    dump_memory,
-    dump_time,
-    load_configuration,
-    load_memory,
-    load_time,
-)
-from devprof.costmodel.summary import Coefficient, CostReport, describe_coefficients
-from devprof.errors import CostModelError, DevprofError, UnknownNameError
+from devprof.costmodel.samples import Configuration, Samples, collect_samples
+from devprof.costmodel.state import dump_configuration, dump_device, load_configuration, load_device
+from devprof.costmodel.summary import CostReport
+from devprof.costmodel.table import PREDICTED_COLUMNS, predict_table
+from devprof.errors import CostModelError, UnknownNameError
 from devprof.records import MODES, Estimate
 from devprof.registry import resolve
 
@@ -42,28 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["PREDICTED_COLUMNS", "CostModel"]
-
-_log = logging.getLogger(__name__)
-
-PREDICTED_COLUMNS: tuple[str, ...] = (
-    "step_s",
-    "step_s_lo",
-    "step_s_hi",
-    "memory_bytes",
-    "memory_hi_bytes",
-    "fits",
-    "basis",
-    "error",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _DeviceModel:
-    """The predictors of one device: time by mode, memory of all modes together."""
-
-    times: Mapping[str, Predictor]
-    memory: Predictor | None
-    configurations: tuple[Configuration, ...]
 
 
 class CostModel:
@@ -74,7 +35,7 @@ class CostModel:
 
     def __init__(
         self,
-        devices: Mapping[str, _DeviceModel],
+        devices: Mapping[str, DeviceModel],
         features: Mapping[Configuration, Features],
         report: CostReport,
         tracer: Tracer | None = None,
@@ -101,23 +62,20 @@ class CostModel:
         collected = collect_samples(frame, tracer or resolve("tracer"))
         if not collected.samples:
             raise CostModelError(_nothing_left(collected))
-        by_device: dict[str, list[Sample]] = defaultdict(list)
-        for sample in collected.samples:
-            by_device[sample.device].append(sample)
-        fitted = [_fit_device(device, own) for device, own in by_device.items()]
+        fitted = fit_devices(collected.samples)
         report = CostReport(
             total_rows=collected.total_rows,
             used_rows=sum(sample.rows for sample in collected.samples),
             rejected=collected.rejected,
             dropped_models=collected.dropped_models,
-            errors=tuple(error for one in fitted for error in one.errors),
-            memory_errors=tuple(error for one in fitted for error in one.memory_errors),
-            coefficients=tuple(row for one in fitted for row in one.coefficients),
-            interval_notes={name: note for one in fitted for name, note in one.notes.items() if note},
+            errors=fitted.errors,
+            memory_errors=fitted.memory_errors,
+            coefficients=fitted.coefficients,
+            kin=fitted.kin,
+            interval_notes={name: note for name, note in fitted.notes.items() if note},
         )
         features = {sample.configuration: sample.features for sample in collected.samples}
-        devices = {device: one.model for device, one in zip(by_device, fitted, strict=True)}
-        return cls(devices, features, report, tracer)
+        return cls(fitted.devices, features, report, tracer)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -157,28 +115,44 @@ class CostModel:
             CostModelError: If the model cannot be traced.
             ValueError: If the mode is unknown or the batch size is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        (estimate,) = self.predict_sizes(
+            device, model, mode, [batch_size], image_size=image_size, num_classes=num_classes
+        )
+        if memory_limit_bytes is None or estimate.memory_hi_bytes is None:
+            return estimate
+        return replace(estimate, fits=estimate.memory_hi_bytes <= memory_limit_bytes)
+
+    def predict_sizes(
+        self,
+        device: str,
+        model: str,
+        mode: str,
+        batch_sizes: Sequence[int],
+        *,
+        image_size: int | None = None,
+        num_classes: int | None = None,
+    ) -> list[Estimate]:
+        """Predicts the training steps of one model at several batch sizes; arguments and errors as :meth:`predict`."""
+        if min(batch_sizes, default=1) < 1:
+            raise ValueError(f"batch_size must be at least 1, got {min(batch_sizes)}")
         chosen = self._device(device, mode)
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
-        predictor = chosen.times.get(mode)
-        if predictor is None:
-            _log.info("%s was never measured in mode %s: coefficients of its other mode are used", device, mode)
-            step = next(iter(chosen.times.values())).predict_other_mode(configuration, features, batch_size)
-        else:
-            step = predictor.predict(configuration, features, batch_size)
-        memory = None if chosen.memory is None else chosen.memory.predict(configuration, features, batch_size)
-        fits = None if memory is None or memory_limit_bytes is None else memory.high <= memory_limit_bytes
-        return Estimate(
-            step_s=step.value,
-            step_s_lo=step.low,
-            step_s_hi=step.high,
-            basis=step.basis,
-            memory_bytes=None if memory is None else memory.value,
-            memory_hi_bytes=None if memory is None else memory.high,
-            fits=fits,
-        )
+        steps = chosen.time.predict_sizes(configuration, features, batch_sizes)
+        if chosen.memory is None:
+            return [Estimate(one.value, one.low, one.high, one.basis) for one in steps]
+        peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
+        return [
+            Estimate(
+                step_s=step.value,
+                step_s_lo=step.low,
+                step_s_hi=step.high,
+                basis=step.basis,
+                memory_bytes=peak.value,
+                memory_hi_bytes=peak.high,
+            )
+            for step, peak in zip(steps, peaks, strict=True)
+        ]
 
     def features(
         self, device: str, model: str, mode: str, *, image_size: int | None = None, num_classes: int | None = None
@@ -213,19 +187,7 @@ class CostModel:
         Raises:
             CostModelError: If a column that cannot be missing is missing.
         """
-        import pandas as pd
-
-        missing = [name for name in ("device", "model", "batch_size") if name not in frame.columns]
-        if missing:
-            raise CostModelError(f"the table of queries has no column {', '.join(missing)}")
-        rows = [self._predict_record(record) for record in clean_records(frame)]
-        predicted = pd.DataFrame(rows, columns=list(PREDICTED_COLUMNS), index=frame.index)
-        for name in ("step_s", "step_s_lo", "step_s_hi", "memory_bytes", "memory_hi_bytes"):
-            predicted[name] = predicted[name].astype(float)
-        for name in ("fits", "basis", "error"):
-            predicted[name] = pd.Series([row[name] for row in rows], index=frame.index, dtype=object)
-        kept = frame.drop(columns=[name for name in PREDICTED_COLUMNS if name in frame.columns])
-        return pd.concat([kept, predicted], axis=1)
+        return predict_table(self.predict_sizes, frame)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to a file, all of it or nothing.
@@ -234,17 +196,7 @@ class CostModel:
             CostModelError: If the file cannot be written.
             MissingExtraError: If skops is not installed.
         """
-        devices = [
-            {
-                "name": name,
-                "times": {mode: dump_time(predictor) for mode, predictor in one.times.items()},
-                "memory": None if one.memory is None else dump_memory(one.memory),
-                "configurations": json.dumps(
-                    [dump_configuration(configuration) for configuration in one.configurations]
-                ),
-            }
-            for name, one in self._devices.items()
-        ]
+        devices = [{"name": name, **dump_device(one)} for name, one in self._devices.items()]
         # Nested plain values travel as JSON text: it keeps every bit of a float and takes a fiftieth of the space.
         features = [[dump_configuration(key), value.to_dict()] for key, value in self._features.items()]
         report = json.dumps(self._report.to_dict())
@@ -264,7 +216,7 @@ class CostModel:
         """
         state = read_state(path)
         try:
-            devices = {str(one["name"]): _load_device(one) for one in state["devices"]}
+            devices = {str(one["name"]): load_device(one) for one in state["devices"]}
             features = {
                 load_configuration(key): Features.from_dict(value) for key, value in json.loads(state["features"])
             }
@@ -275,28 +227,7 @@ class CostModel:
             raise CostModelError(f"{os.fspath(path)} is damaged ({error!r}): fit it again") from error
         return cls(devices, features, report, tracer)
 
-    def _predict_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        row: dict[str, Any] = dict.fromkeys(PREDICTED_COLUMNS)
-        empty = [name for name in ("device", "model", "batch_size") if record[name] is None]
-        if empty:
-            return row | {"error": f"{', '.join(empty)} is empty"}
-        try:
-            options = {
-                name: None if record.get(name) is None else int(record[name])
-                for name in ("image_size", "num_classes", "memory_limit_bytes")
-            }
-            estimate = self.predict(
-                str(record["device"]),
-                str(record["model"]),
-                str(record.get("mode") or "full"),
-                int(record["batch_size"]),
-                **options,
-            )
-        except (DevprofError, ValueError, TypeError) as error:
-            return row | {"error": str(error)}
-        return row | {name: getattr(estimate, name) for name in PREDICTED_COLUMNS if name != "error"}
-
-    def _device(self, device: str, mode: str) -> _DeviceModel:
+    def _device(self, device: str, mode: str) -> DeviceModel:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         chosen = self._devices.get(device)
@@ -307,7 +238,7 @@ class CostModel:
         return chosen
 
     def _complete(
-        self, device: _DeviceModel, model: str, mode: str, image_size: int | None, num_classes: int | None
+        self, device: DeviceModel, model: str, mode: str, image_size: int | None, num_classes: int | None
     ) -> Configuration:
         """Fills in what the caller left open: as measured on the device, else as is commonest for the kind."""
 
@@ -335,54 +266,6 @@ class CostModel:
                 configuration.model, configuration.mode, configuration.image_size, configuration.num_classes
             )
         return features
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    model: _DeviceModel
-    errors: tuple[ErrorReport, ...]
-    memory_errors: tuple[ErrorReport, ...]
-    coefficients: tuple[Coefficient, ...]
-    notes: Mapping[str, str]
-
-
-def _fit_device(device: str, samples: Sequence[Sample]) -> _Fitted:
-    by_mode: dict[str, list[Observation]] = defaultdict(list)
-    for one in time_observations(samples):
-        by_mode[one.configuration.mode].append(one)
-    times: dict[str, Predictor] = {}
-    errors: list[ErrorReport] = []
-    coefficients: list[Coefficient] = []
-    notes: dict[str, str] = {}
-    for mode, observations in by_mode.items():
-        times[mode], residuals = fit_predictor(observations, fit_base)
-        errors += _error_reports(device, mode, observations, residuals)
-        base = times[mode].regression
-        assert isinstance(base, BaseModel)
-        coefficients += describe_coefficients(device, mode, base, observations)
-        notes[f"{device}, {mode}"] = times[mode].widths.note
-    memory, memory_errors = None, []
-    peaks = memory_observations(samples)
-    if peaks:
-        memory, residuals = fit_predictor(peaks, fit_memory)
-        memory_errors = _error_reports(device, "memory", peaks, residuals)
-        notes[f"{device}, memory"] = memory.widths.note
-    configurations = tuple(dict.fromkeys(sample.configuration for sample in samples))
-    model = _DeviceModel(times, memory, configurations)
-    return _Fitted(model, tuple(errors), tuple(memory_errors), tuple(coefficients), notes)
-
-
-def _error_reports(
-    device: str, mode: str, observations: Sequence[Observation], residuals: Residuals
-) -> list[ErrorReport]:
-    schemes = ((FAMILY_OUT, residuals.families), (MODEL_OUT, residuals.models))
-    return [summarize(device, mode, scheme, observations, groups) for scheme, groups in schemes]
-
-
-def _load_device(data: Mapping[str, Any]) -> _DeviceModel:
-    times = {str(mode): load_time(one) for mode, one in data["times"].items()}
-    memory = None if data["memory"] is None else load_memory(data["memory"])
-    return _DeviceModel(times, memory, tuple(load_configuration(one) for one in json.loads(data["configurations"])))
 
 
 def _commonest(values: Sequence[int | None]) -> int | None:

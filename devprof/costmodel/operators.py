@@ -12,7 +12,25 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["classify", "count_elements", "is_free", "tensors_in"]
+__all__ = ["FAMILIES", "PRODUCTS", "classify", "count_elements", "is_convolution", "is_free", "tensors_in"]
+
+# Products, whose cost is multiply-accumulates and elements, and what only touches elements.
+PRODUCTS: tuple[str, ...] = (
+    "conv",  # kernel larger than 1, all channels connected
+    "conv_1x1",
+    "conv_depthwise",
+    "conv_grouped",
+    "matmul",
+    "attention",  # batched products and fused attention
+)
+FAMILIES: tuple[str, ...] = (
+    *PRODUCTS,
+    "norm",
+    "elementwise",
+    "transcendental",  # exp, tanh, erf and the like: many instructions per element
+    "pooling",
+    "moved",  # copies, concatenation, gather, padding, rolling; views are free
+)
 
 # Results without arithmetic or traffic: allocations, and views that the schema does not mark as such.
 _FREE = re.compile(r"_unsafe_view|_reshape_alias|(?:new_)?empty(?:_like|_strided)?|detach|lift_fresh")
@@ -60,7 +78,12 @@ def count_elements(values: Any) -> int:
     return sum(int(tensor.numel()) for tensor in tensors_in(values))
 
 
-def classify(name: str, args: Sequence[Any], result: Any) -> tuple[str, float]:
+def is_convolution(name: str) -> bool:
+    """Whether an operator is a convolution or its gradient."""
+    return name in ("convolution", "convolution_backward")
+
+
+def classify(name: str, args: Sequence[Any], result: Any) -> tuple[str, float, float]:
     """Family and amount of work of one operator.
 
     Args:
@@ -69,31 +92,32 @@ def classify(name: str, args: Sequence[Any], result: Any) -> tuple[str, float]:
         result: What it returned.
 
     Returns:
-        One of :data:`devprof.costmodel.features.FAMILIES` and multiply-accumulates, or elements read plus written.
+        One of :data:`FAMILIES`, multiply-accumulates (0 for what is no product), and elements read plus written.
     """
+    elements = float(count_elements(args) + count_elements(result))
     counter = _PRODUCTS.get(name)
     if counter is not None:
-        return counter(args, result)
+        return *counter(args, result), elements
     if name.startswith("_scaled_dot_product"):
-        return "attention_macs", _attention_macs(args, backward="backward" in name)
-    return _element_family(name), float(count_elements(args) + count_elements(result))
+        return "attention", _attention_macs(args, backward="backward" in name), elements
+    return _element_family(name), 0.0, elements
 
 
 def _element_family(name: str) -> str:
     if _NORM.fullmatch(name):
-        return "norm_elements"
+        return "norm"
     if _POOL.fullmatch(name):
-        return "pooling_elements"
+        return "pooling"
     if _MOVE.fullmatch(name):
-        return "moved_elements"
+        return "moved"
     stem = name.strip("_").removesuffix("_data").removesuffix("_backward")
-    return "transcendental_elements" if _TRANSCENDENTAL.fullmatch(stem) else "elementwise_elements"
+    return "transcendental" if _TRANSCENDENTAL.fullmatch(stem) else "elementwise"
 
 
 def _conv_family(weight: Any, groups: int) -> str:
     if groups > 1:
-        return "conv_depthwise_macs" if weight.shape[1] == 1 else "conv_grouped_macs"
-    return "conv_1x1_macs" if math.prod(weight.shape[2:]) == 1 else "conv_macs"
+        return "conv_depthwise" if weight.shape[1] == 1 else "conv_grouped"
+    return "conv_1x1" if math.prod(weight.shape[2:]) == 1 else "conv"
 
 
 def _conv_macs(inputs: Any, weight: Any, outputs: Any, transposed: bool) -> float:
@@ -134,12 +158,12 @@ def _attention_macs(args: Sequence[Any], *, backward: bool) -> float:
 _PRODUCTS: Mapping[str, Counter] = {
     "convolution": _convolution,
     "convolution_backward": _convolution_backward,
-    "mm": _product("matmul_macs", 0),
-    "mv": _product("matmul_macs", 0),
-    "dot": _product("matmul_macs", 0),
-    "addmm": _product("matmul_macs", 1),
-    "addmv": _product("matmul_macs", 1),
-    "_addmm_activation": _product("matmul_macs", 1),
-    "bmm": _product("attention_macs", 0),
-    "baddbmm": _product("attention_macs", 1),
+    "mm": _product("matmul", 0),
+    "mv": _product("matmul", 0),
+    "dot": _product("matmul", 0),
+    "addmm": _product("matmul", 1),
+    "addmv": _product("matmul", 1),
+    "_addmm_activation": _product("matmul", 1),
+    "bmm": _product("attention", 0),
+    "baddbmm": _product("attention", 1),
 }

@@ -17,8 +17,9 @@ from devprof.errors import CostModelError, MissingExtraError
 
 __all__ = ["SCHEMA_VERSION", "read_state", "write_state"]
 
-# History: 1 = the first form.
-SCHEMA_VERSION = 1
+# History: 1 = the first form; 2 = kin devices fitted together, forward and backward apart: a file of version 1 has nothing
+# to make these from, so it is fitted again.
+SCHEMA_VERSION = 2
 
 _KIND = "devprof-cost-model"
 

@@ -13,14 +13,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from devprof.costmodel.features import Features, Tracer, model_family
+from devprof.costmodel.families import model_family
+from devprof.costmodel.features import Features, Tracer
 from devprof.errors import CostModelError, DevprofError, MissingExtraError
 from devprof.records import MODES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Configuration", "Sample", "Samples", "clean_records", "collect_samples"]
+__all__ = [
+    "Configuration",
+    "Observation",
+    "Sample",
+    "Samples",
+    "clean_records",
+    "collect_samples",
+    "memory_observations",
+    "time_observations",
+]
 
 # A device's rows are comparable only under one setting; each device keeps the one that most of its rows have.
 _SETTING = ("device_key", "processor", "optimizer", "precision", "memory_format", "data")
@@ -55,6 +65,7 @@ class Sample:
         rss_peak_bytes: Peak memory of the process; ``None`` where no repeat measured it.
         features: The work of a step.
         rows: Number of rows joined.
+        processor: What it ran on, such as ``cpu`` or ``cuda``; ``None`` where the table does not say.
     """
 
     device: str
@@ -64,11 +75,48 @@ class Sample:
     rss_peak_bytes: float | None
     features: Features
     rows: int = 1
+    processor: str | None = None
 
     @property
     def family(self) -> str:
         """The architecture family of the model."""
         return model_family(self.configuration.model)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One measured cost, in seconds or bytes, with what it is learned from."""
+
+    device: str
+    processor: str | None
+    configuration: Configuration
+    family: str
+    batch_size: int
+    value: float
+    features: Features
+
+    @classmethod
+    def of(cls, sample: Sample, value: float) -> Observation:
+        """A sample reduced to one of its costs."""
+        return cls(
+            sample.device,
+            sample.processor,
+            sample.configuration,
+            sample.family,
+            sample.batch_size,
+            value,
+            sample.features,
+        )
+
+
+def time_observations(samples: Iterable[Sample]) -> list[Observation]:
+    """The seconds per step of the samples."""
+    return [Observation.of(sample, sample.step_s) for sample in samples]
+
+
+def memory_observations(samples: Iterable[Sample]) -> list[Observation]:
+    """The memory peaks of those samples that have one."""
+    return [Observation.of(one, one.rss_peak_bytes) for one in samples if one.rss_peak_bytes is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +290,7 @@ def _join_repeats(rows: list[_Row], features: Mapping[Configuration, Features]) 
                 rss_peak_bytes=statistics.median(peaks) if peaks else None,
                 features=features[configuration],
                 rows=len(group),
+                processor=group[0].setting[_SETTING.index("processor")],
             )
         )
     return tuple(samples)

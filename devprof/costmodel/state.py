@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from devprof.costmodel.base import COLUMNS, BaseModel
-from devprof.costmodel.evaluate import Regression
+from devprof.costmodel.corrections import Correction
+from devprof.costmodel.devices import DeviceModel
+from devprof.costmodel.effects import Effects
 from devprof.costmodel.interval import Widths
-from devprof.costmodel.lines import Line
 from devprof.costmodel.memory import MEMORY_COLUMNS, MemoryModel
-from devprof.costmodel.predictor import Predictor
+from devprof.costmodel.predictor import Predictor, Regression
 from devprof.costmodel.samples import Configuration
 from devprof.errors import CostModelError
 
-__all__ = ["dump_configuration", "dump_memory", "dump_time", "load_configuration", "load_memory", "load_time"]
+__all__ = ["dump_configuration", "dump_device", "load_configuration", "load_device"]
 
 
 def dump_configuration(configuration: Configuration) -> list[Any]:
@@ -37,59 +38,80 @@ def load_configuration(data: Sequence[Any]) -> Configuration:
     )
 
 
-def dump_time(predictor: Predictor) -> dict[str, Any]:
-    """A time predictor as plain data."""
-    assert isinstance(predictor.regression, BaseModel)
-    return {"columns": list(COLUMNS), "coefficients": np.array(predictor.regression.seconds), **_dump(predictor)}
-
-
-def load_time(data: Mapping[str, Any]) -> Predictor:
-    """The time predictor that :func:`dump_time` wrote."""
-    return _load(data, COLUMNS, BaseModel)
-
-
-def dump_memory(predictor: Predictor) -> dict[str, Any]:
-    """A memory predictor as plain data."""
-    assert isinstance(predictor.regression, MemoryModel)
-    return {"columns": list(MEMORY_COLUMNS), "coefficients": np.array(predictor.regression.factors), **_dump(predictor)}
-
-
-def load_memory(data: Mapping[str, Any]) -> Predictor:
-    """The memory predictor that :func:`dump_memory` wrote."""
-    return _load(data, MEMORY_COLUMNS, MemoryModel)
-
-
-def _dump(predictor: Predictor) -> dict[str, Any]:
+def dump_device(device: DeviceModel) -> dict[str, Any]:
+    """All predictors of a device as plain data."""
     return {
-        "configurations": json.dumps([dump_configuration(configuration) for configuration in predictor.lines]),
-        "lines": np.array([[line.fixed, line.per_sample] for line in predictor.lines.values()]),
-        # Pairs, because keys of JSON objects are text; in the order of the configurations.
-        "measured": json.dumps([list(predictor.measured[one].items()) for one in predictor.lines]),
-        "ratio_keys": json.dumps([list(key) for key in predictor.ratios]),
-        "ratios": np.array(list(predictor.ratios.values())),
-        "families": sorted(predictor.families),
-        "widths": asdict(predictor.widths),
-        "other_widths": asdict(predictor.other_widths),
+        "time": _dump(device.time),
+        "memory": None if device.memory is None else _dump(device.memory),
+        "configurations": json.dumps([dump_configuration(one) for one in device.configurations]),
     }
 
 
-def _load(
-    data: Mapping[str, Any], columns: Sequence[str], build: Callable[[tuple[float, ...]], Regression]
-) -> Predictor:
-    if list(data["columns"]) != list(columns):
-        raise CostModelError("the cost model has other operator families than this devprof: fit it again")
-    configurations = [load_configuration(one) for one in json.loads(data["configurations"])]
-    lines = [Line(float(fixed), float(per_sample)) for fixed, per_sample in data["lines"]]
-    keys = [(str(model), str(mode)) for model, mode in json.loads(data["ratio_keys"])]
+def load_device(data: Mapping[str, Any]) -> DeviceModel:
+    """The device that :func:`dump_device` wrote.
+
+    Raises:
+        CostModelError: If it has other columns than this devprof.
+    """
+    memory = data["memory"]
+    configurations = tuple(load_configuration(one) for one in json.loads(data["configurations"]))
+    return DeviceModel(_load(data["time"]), None if memory is None else _load(memory), configurations)
+
+
+def _dump(predictor: Predictor) -> dict[str, Any]:
+    # Nested plain values travel as JSON text: it keeps every bit of a float and takes a fiftieth of the space.
+    measured = [
+        [dump_configuration(one), [correction.fixed, correction.growing], list(predictor.measured[one].items())]
+        for one, correction in predictor.corrections.items()
+    ]
+    effects = predictor.effects
+    return {
+        **_dump_regression(predictor.regression),
+        "measured": json.dumps(measured),
+        "model_effects": json.dumps([[*key, log, key in effects.measured] for key, log in effects.models.items()]),
+        "family_effects": json.dumps([[*key, log] for key, log in effects.families.items()]),
+        "families": sorted(predictor.families),
+        "widths": {mode: asdict(widths) for mode, widths in predictor.widths.items()},
+        "other_widths": {mode: asdict(widths) for mode, widths in predictor.other_widths.items()},
+        "probed": predictor.probed,
+    }
+
+
+def _dump_regression(regression: Regression) -> dict[str, Any]:
+    if isinstance(regression, BaseModel):
+        return {"columns": list(COLUMNS), "coefficients": np.array(regression.seconds), "overlap": regression.overlap}
+    assert isinstance(regression, MemoryModel)
+    return {"columns": list(MEMORY_COLUMNS), "coefficients": np.array(regression.factors)}
+
+
+def _load_regression(data: Mapping[str, Any]) -> Regression:
+    columns, coefficients = list(data["columns"]), tuple(float(value) for value in data["coefficients"])
+    if columns == list(COLUMNS):
+        return BaseModel(coefficients, float(data["overlap"]))
+    if columns == list(MEMORY_COLUMNS):
+        return MemoryModel(coefficients)
+    raise CostModelError("the cost model has other kinds of work than this devprof: fit it again")
+
+
+def _load(data: Mapping[str, Any]) -> Predictor:
+    measured = [
+        (load_configuration(one), Correction(*map(float, factors)), {int(size): float(value) for size, value in own})
+        for one, factors, own in json.loads(data["measured"])
+    ]
+    models = [
+        (str(model), str(mode), float(log), bool(seen)) for model, mode, log, seen in json.loads(data["model_effects"])
+    ]
     return Predictor(
-        regression=build(tuple(float(value) for value in data["coefficients"])),
-        lines=dict(zip(configurations, lines, strict=True)),
-        measured={
-            configuration: {int(size): float(value) for size, value in own}
-            for configuration, own in zip(configurations, json.loads(data["measured"]), strict=True)
-        },
-        ratios=dict(zip(keys, (float(value) for value in data["ratios"]), strict=True)),
+        regression=_load_regression(data),
+        effects=Effects(
+            {(model, mode): log for model, mode, log, _ in models},
+            {(str(family), str(mode)): float(log) for family, mode, log in json.loads(data["family_effects"])},
+            frozenset((model, mode) for model, mode, _, seen in models if seen),
+        ),
+        corrections={configuration: correction for configuration, correction, _ in measured},
+        measured={configuration: own for configuration, _, own in measured},
         families=frozenset(str(family) for family in data["families"]),
-        widths=Widths(**data["widths"]),
-        other_widths=Widths(**data["other_widths"]),
+        widths={str(mode): Widths(**widths) for mode, widths in data["widths"].items()},
+        other_widths={str(mode): Widths(**widths) for mode, widths in data["other_widths"].items()},
+        probed=bool(data["probed"]),
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from devprof.costmodel.base import COLUMNS, UNITS, BaseModel, work
-from devprof.costmodel.evaluate import ErrorReport, Observation
+from devprof.costmodel.base import COLUMNS, UNITS, BaseModel, shares, work_matrix
+from devprof.costmodel.evaluate import ErrorReport
+from devprof.costmodel.samples import Observation
 from devprof.units import format_seconds
 
 __all__ = ["Coefficient", "CostReport", "describe_coefficients"]
@@ -24,7 +25,7 @@ class Coefficient:
         mode: ``full`` or ``head``.
         name: Operator family or overhead.
         seconds_per_unit: Seconds per unit.
-        unit: The unit: multiply-accumulate, element, parameter, operator or step.
+        unit: The unit: multiply-accumulate, element, parameter, byte, sample, operator, tensor or step.
         share: Mean share of a step that it explains, over the fitted configurations.
     """
 
@@ -51,6 +52,7 @@ class CostReport:
         errors: Errors on left-out families and models, by device and mode.
         memory_errors: The same for peak memory, by device.
         coefficients: What work costs on each device in each mode.
+        kin: For each device, the others that it was fitted together with.
         interval_notes: How interval widths were found where residuals were too few, by device and mode.
     """
 
@@ -61,6 +63,7 @@ class CostReport:
     errors: tuple[ErrorReport, ...] = ()
     memory_errors: tuple[ErrorReport, ...] = ()
     coefficients: tuple[Coefficient, ...] = ()
+    kin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interval_notes: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,6 +81,7 @@ class CostReport:
             errors=tuple(ErrorReport(**one) for one in data["errors"]),
             memory_errors=tuple(ErrorReport(**one) for one in data["memory_errors"]),
             coefficients=tuple(Coefficient(**one) for one in data["coefficients"]),
+            kin={device: tuple(others) for device, others in data["kin"].items()},
             interval_notes=dict(data["interval_notes"]),
         )
 
@@ -87,11 +91,11 @@ def describe_coefficients(
 ) -> list[Coefficient]:
     """The coefficients of a base with the share of a step that each explains, largest share first."""
     seconds = np.array(base.seconds)
-    parts = np.stack([work(one.features, one.batch_size) * seconds for one in observations])
-    shares = (parts / parts.sum(axis=1, keepdims=True)).mean(axis=0)
+    parts = work_matrix((one.features, one.batch_size) for one in observations) * seconds
+    moved = shares(parts, base.overlap).mean(axis=0)
     rows = [
         Coefficient(device, mode, name, float(cost), UNITS[name], float(share))
-        for name, cost, share in zip(COLUMNS, seconds, shares, strict=True)
+        for name, cost, share in zip(COLUMNS, seconds, moved, strict=True)
     ]
     return sorted(rows, key=lambda row: -row.share)
 

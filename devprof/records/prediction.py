@@ -17,8 +17,8 @@ class Estimate:
         step_s: Seconds per training step, the centre of the interval.
         step_s_lo: Lower bound of the 90 % interval.
         step_s_hi: Upper bound of the 90 % interval.
-        basis: What the interval stands on: ``measured`` (this very configuration), ``known-pair``, ``known-family``,
-            ``new-family`` or ``observed``.
+        basis: What the interval stands on: ``measured`` (this very configuration), ``known-pair``, ``known-model``,
+            ``known-family``, ``new-family``, ``new-device`` or ``observed``.
         memory_bytes: Peak memory of the training process.
         memory_hi_bytes: Upper bound of the peak, which decides ``fits``.
         fits: Whether the upper bound fits the device's memory; ``None`` where either is unknown.

@@ -19,6 +19,7 @@ BAND = 0.2
 BASES = {
     "measured": "this very configuration",
     "known-pair": "this model on this device",
+    "known-model": "this model on a kin device",
     "known-family": "known model family",
     "new-family": "new model family",
     "new-device": "new device",

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 
 from devprof.costmodel.base import COLUMNS, work
-from devprof.costmodel.features import FAMILIES, Features
+from devprof.costmodel.families import model_family
+from devprof.costmodel.features import WORK, Features
+from devprof.costmodel.samples import Configuration, Observation
 from devprof.errors import CostModelError
 
-# Multiply-accumulates or elements per sample of an architecture of size 1, by operator family.
+# Multiply-accumulates or elements per sample of an architecture of size 1 in one pass over it, by operator family.
 ARCHITECTURES = {
-    "plain": {"conv_macs": 2e8, "norm_elements": 2e6, "elementwise_elements": 4e6, "product_elements": 5e6},
+    "plain": {"conv_macs": 2e8, "norm_elements": 2e6, "elementwise_elements": 4e6, "conv_elements": 5e6},
     "thin": {"conv_1x1_macs": 4e7, "conv_depthwise_macs": 4e6, "norm_elements": 3e6, "elementwise_elements": 5e6},
     "token": {"matmul_macs": 3e8, "attention_macs": 4e7, "norm_elements": 1e6, "transcendental_elements": 2e6},
     "cross": {"conv_macs": 5e7, "conv_1x1_macs": 6e7, "pooling_elements": 1e6, "moved_elements": 2e6},
@@ -25,49 +27,61 @@ def made_up_features(model, mode="full", image_size=None, num_classes=None):
     if match is None or match[1] not in ARCHITECTURES:
         raise CostModelError(f"{model} is not an architecture of the made-up world")
     size = float(match[2]) * ((image_size or 224) / 224) ** 2
-    share = 1.0 if mode == "full" else 0.4
-    work_per_sample = ARCHITECTURES[match[1]]
+    # Forward once; backward twice as much, or next to nothing.
+    passes = {"forward": 1.0, "backward": 2.0 if mode == "full" else 0.01}
+    once = ARCHITECTURES[match[1]]
     parameters = 1e6 * float(match[2])
     return Features(
-        per_sample=tuple(share * size * work_per_sample.get(family, 0.0) for family in FAMILIES),
-        constant=(0.0,) * len(FAMILIES),
+        per_sample=tuple(
+            passes[phase] * size * once.get(kind, 0.0) for phase, _, kind in (name.partition("_") for name in WORK)
+        ),
+        constant=(0.0,) * len(WORK),
+        forward_operators=20.0 + 4 * float(match[2]),
+        backward_operators=30.0 + 6 * float(match[2]) if mode == "full" else 5.0,
         parameters=parameters,
         trainable_parameters=parameters if mode == "full" else 1e3,
-        operators=50.0 + 10 * float(match[2]),
-        saved_per_sample_bytes=4 * share * size * 4e6,
-        largest_per_sample_bytes=size * 1e6,
+        trainable_tensors=20.0 if mode == "full" else 2.0,
+        live_bytes=((0.0, (16.0 if mode == "full" else 4.0) * size * 1e6),),
+        largest_bytes=(0.0, size * 1e6),
     )
 
 
 # Seconds per unit on the made-up device: a slow small board.
-TRUE_SECONDS = {
+ONCE = {
     "conv_macs": 1e-10,
     "conv_1x1_macs": 3e-10,
     "conv_depthwise_macs": 6e-9,
     "matmul_macs": 0.6e-10,
     "attention_macs": 0.8e-10,
-    "product_elements": 1e-9,
+    "conv_elements": 1e-9,
     "norm_elements": 8e-9,
     "elementwise_elements": 5e-9,
     "transcendental_elements": 9e-9,
     "pooling_elements": 6e-9,
     "moved_elements": 9e-9,
-    "operators": 2e-5,
+}
+TRUE_SECONDS = {
+    **{f"forward_{name}": seconds for name, seconds in ONCE.items()},
+    **{f"backward_{name}": 1.2 * seconds for name, seconds in ONCE.items()},
+    "forward_operators": 3e-5,
+    "backward_operators": 1.5e-5,
     "trainable_parameters": 2e-8,
     "step": 1e-3,
 }
 
 
 def true_step_s(features, batch_size):
-    return float(work(features, batch_size) @ np.array([TRUE_SECONDS.get(name, 0.0) for name in COLUMNS]))
+    seconds = np.array([TRUE_SECONDS.get(name, 0.0) for name in COLUMNS])
+    return float((work(features, np.array([batch_size])) @ seconds)[0])
 
 
 def true_peak_bytes(features, batch_size):
     return (
         2.5e8
         + 4 * features.parameters
-        + 8 * features.trainable_parameters
-        + batch_size * (features.saved_per_sample_bytes + 2 * features.largest_per_sample_bytes)
+        + 4 * features.trainable_parameters
+        + float(features.peak_bytes(np.array([batch_size]))[0])
+        + 0.5 * batch_size * features.largest_bytes[1]
     )
 
 
@@ -104,6 +118,28 @@ def made_up_rows(
 
 
 @pytest.fixture
+def observe(tracer, true_step):
+    """Observations of models at batch sizes on a device, exact or off by a factor."""
+
+    def make(names, sizes=(8,), *, device="board", mode="full", processor="cpu", factor=lambda model: 1.0):
+        return [
+            Observation(
+                device,
+                processor,
+                Configuration(name, mode, 224, 1000),
+                model_family(name),
+                size,
+                factor(name) * true_step(tracer(name, mode, 224), size),
+                tracer(name, mode, 224),
+            )
+            for name in names
+            for size in sizes
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def tracer():
     return made_up_features
 

@@ -1,27 +1,44 @@
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devprof.costmodel.features import FAMILIES, FEATURES_VERSION, Features, model_family, model_kind
+from devprof.costmodel.features import FEATURES_VERSION, MAPPED_BYTES, WORK, Features, summarize_steps, work_of
+from devprof.costmodel.operators import FAMILIES, PRODUCTS
+from devprof.costmodel.step import Operator, Step
 from devprof.errors import CostModelError
 
 amounts = st.floats(min_value=0, max_value=1e18, allow_nan=False)
-vectors = st.tuples(*[amounts] * len(FAMILIES))
+vectors = st.tuples(*[amounts] * len(WORK))
+lines = st.tuples(amounts, amounts)
 
 
-@given(st.builds(Features, vectors, vectors, amounts, amounts, amounts, amounts, amounts, amounts, amounts))
+@given(
+    st.builds(
+        Features,
+        *[vectors] * 2,
+        *[amounts] * 6,
+        *[lines] * 3,
+        live_bytes=st.lists(lines, min_size=1, max_size=4).map(tuple),
+        storages=st.lists(st.tuples(amounts, amounts, amounts), max_size=4).map(tuple),
+    )
+)
 def test_features_survive_json_exactly(features):
     assert Features.from_dict(json.loads(json.dumps(features.to_dict()))) == features
 
 
 def zeros(**changes):
-    fields = {"per_sample": (0.0,) * len(FAMILIES), "constant": (0.0,) * len(FAMILIES)}
-    return Features(**(fields | {"parameters": 1.0, "trainable_parameters": 1.0, "operators": 1.0} | changes))
+    fields = {"per_sample": (0.0,) * len(WORK), "constant": (0.0,) * len(WORK)}
+    numbers = dict.fromkeys(("forward_operators", "backward_operators", "parameters", "trainable_parameters"), 1.0)
+    return Features(**(fields | numbers | changes))
 
 
-@pytest.mark.parametrize("changes", [{"per_sample": (1.0,)}, {"parameters": -1.0}, {"operators": float("nan")}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"per_sample": (1.0,)}, {"parameters": -1.0}, {"forward_operators": float("nan")}, {"live_bytes": ()}],
+)
 def test_impossible_features_are_refused(changes):
     with pytest.raises(ValueError, match="features"):
         zeros(**changes)
@@ -35,72 +52,59 @@ def test_features_of_another_version_are_refused():
 
 def test_damaged_features_are_refused():
     data = zeros().to_dict()
-    del data["per_sample"][FAMILIES[0]]
+    del data["per_sample"][WORK[0]]
     with pytest.raises(CostModelError, match="damaged"):
         Features.from_dict(data)
 
 
-@pytest.mark.parametrize(
-    ("name", "family"),
-    [
-        ("resnet18", "resnet"),
-        ("torchvision:resnet50", "resnet"),
-        ("tv_resnet34", "resnet"),
-        ("wide_resnet50_2", "resnet"),
-        ("seresnet33ts", "resnet"),
-        ("resnetv2_50d", "resnet"),
-        ("gluon_resnext50_32x4d", "resnext"),
-        ("seresnext26t_32x4d", "resnext"),
-        ("resnest50d", "resnest"),
-        ("mobilenetv2_050", "mobilenetv2"),
-        ("torchvision:mobilenet_v2", "mobilenetv2"),
-        ("mobilenetv3_small_100", "mobilenetv3"),
-        ("torchvision:mobilenet_v3_large", "mobilenetv3"),
-        ("tf_mobilenetv3_large_075", "mobilenetv3"),
-        ("mobilevitv2_100", "mobilevitv2"),
-        ("mobilevit_s", "mobilevit"),
-        ("vit_tiny_patch16_224.augreg_in21k", "vit"),
-        ("torchvision:vit_b_16", "vit"),
-        ("deit_tiny_patch16_224", "vit"),
-        ("deit3_small_patch16_224", "vit"),
-        ("beit_base_patch16_224", "vit"),
-        ("swin_tiny_patch4_window7_224", "swin"),
-        ("swinv2_tiny_window8_256", "swin"),
-        ("torchvision:swin_v2_t", "swin"),
-        ("tf_efficientnet_b0_ns", "efficientnet"),
-        ("efficientnetv2_rw_s", "efficientnetv2"),
-        ("torchvision:efficientnet_v2_s", "efficientnetv2"),
-        ("efficientvit_b0", "efficientvit"),
-        ("convnextv2_atto", "convnext"),
-        ("regnety_008", "regnet"),
-        ("torchvision:vgg11_bn", "vgg"),
-        ("torchvision:densenet121", "densenet"),
-        ("torchvision:shufflenet_v2_x1_0", "shufflenet"),
-        ("torchvision:squeezenet1_1", "squeezenet"),
-        ("mixer_b16_224", "mixer"),
-        ("fastervit:faster_vit_0_224", "faster"),
-        ("seed:cnn", "seed:cnn"),
-        ("my.package:make_model", "my.package:make_model"),
-    ],
-)
-def test_siblings_share_a_family(name, family):
-    assert model_family(name) == family
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_work_of_an_operator_has_its_place(family):
+    counted = {WORK[place]: amount for place, amount in work_of(family, 7.0, 5.0, backward=True)}
+    expected = {f"backward_{family}_elements": 5.0}
+    assert counted == expected | ({f"backward_{family}_macs": 7.0} if family in PRODUCTS else {})
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("resnet18", "image"),
-        ("torchvision:vgg11", "image"),
-        ("fastervit:x", "image"),
-        ("seed:cnn", "seed:cnn"),
-        ("a.b:c", "a.b:c"),
-    ],
-)
-def test_image_models_of_all_catalogues_are_one_kind(name, kind):
-    assert model_kind(name) == kind
+def test_the_peak_is_the_highest_line():
+    features = zeros(live_bytes=((100.0, 1.0), (0.0, 10.0)))
+    assert features.peak_bytes(np.array([0, 5, 100])).tolist() == [100.0, 105.0, 1000.0]
 
 
-@given(st.text(max_size=40))
-def test_every_name_has_a_family(name):
-    assert model_family(name) or not name
+def test_only_large_storages_are_mapped():
+    one = MAPPED_BYTES / 16
+    features = zeros(storages=((0.0, one, 2.0), (0.0, one / 2, 1.0)))
+    assert features.mapped_bytes(np.array([15, 16, 32])).tolist() == [0.0, 32 * one, 80 * one]
+
+
+def step(batch_size, **changes):
+    fields = {
+        "operators": {Operator(f"a{batch_size}", False, "conv", 3.0 * batch_size, 5.0): 2},
+        "parameters": 4,
+        "trainable_parameters": 3,
+        "trainable_tensors": 2,
+        "buffer_bytes": 0,
+        "batch_bytes": 8 * batch_size,
+        "saved_bytes": 16 * batch_size + 6,
+        "live_bytes": (100 + batch_size, 10 * batch_size, 9 * batch_size),
+        "storages": (1000, 50_000 * batch_size),
+    }
+    return Step(batch_size=batch_size, **(fields | changes))
+
+
+def test_two_steps_give_what_grows_and_what_stays():
+    features = summarize_steps(step(2), step(4))
+    place = WORK.index("forward_conv_macs")
+    assert (features.per_sample[place], features.constant[place]) == (6.0, 0.0)
+    place = WORK.index("forward_conv_elements")
+    assert (features.per_sample[place], features.constant[place]) == (0.0, 10.0)
+    assert (features.forward_operators, features.backward_operators) == (2.0, 0.0)
+    assert features.saved_bytes == (6.0, 16.0)
+    # The third moment never holds most.
+    assert features.live_bytes == ((100.0, 1.0), (0.0, 10.0))
+    assert features.storages == ((0.0, 50_000.0, 1.0),)
+    assert features.largest_bytes == (0.0, 50_000.0)
+
+
+def test_steps_that_do_not_match_moment_by_moment_still_have_a_peak():
+    features = summarize_steps(step(2), step(4, live_bytes=(5, 80), storages=(200_000,)))
+    assert features.live_bytes == ((102.0, 0.0),)
+    assert features.storages == ()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devprof.costmodel.interval import calibrate, half_width
+from devprof.costmodel.interval import Residuals, calibrate, half_width
 
 
 def groups(count, value=float):
@@ -26,8 +26,9 @@ def test_sign_does_not_matter():
 
 def test_too_few_groups_inflate_the_largest_residual_and_say_so():
     width, note = half_width(groups(4))
-    assert width == pytest.approx(4.0 * math.sqrt(9 / 4))
-    assert note == "4 groups: largest residual times 1.50"
+    # Of a normal distribution, 1.645 standard deviations hold 90 % and 1.282 the 80 % that the largest of four covers.
+    assert width == pytest.approx(4.0 * 1.6449 / 1.2816, rel=1e-4)
+    assert note == "4 groups: largest residual times 1.28"
 
 
 def test_a_big_group_does_not_dominate():
@@ -37,57 +38,66 @@ def test_a_big_group_does_not_dominate():
 
 def test_widths_use_their_own_residuals():
     widths = calibrate(
-        groups(9, lambda n: n / 100),
-        groups(9, lambda n: n / 50),
-        groups(9, lambda n: n / 10),
-        groups(9, lambda n: n / 200),
+        Residuals(
+            between=groups(9, lambda n: n / 200),
+            pairs=groups(9, lambda n: n / 100),
+            kin=groups(9, lambda n: n / 75),
+            models=groups(9, lambda n: n / 50),
+            families=groups(9, lambda n: n / 10),
+        )
     )
-    assert (widths.known_pair, widths.known_family, widths.new_family) == pytest.approx((0.09, 0.18, 0.9))
+    found = (widths.between, widths.known_pair, widths.known_model, widths.known_family, widths.new_family)
+    assert found == pytest.approx((0.045, 0.09, 0.12, 0.18, 0.9))
     assert widths.note == ""
     assert widths.of("new-family") == widths.new_family
 
 
 def test_one_family_only_widens_threefold_and_says_so():
-    widths = calibrate({}, groups(9, lambda n: n / 50), {}, {})
+    widths = calibrate(Residuals(models=groups(9, lambda n: n / 50)))
     assert widths.new_family == pytest.approx(0.54)
     assert "three times the width of known-family" in widths.note
 
 
 def test_without_any_residual_a_factor_of_three_is_assumed_and_said():
-    widths = calibrate({}, {}, {}, {})
-    assert widths.known_pair == widths.new_family == math.log(3)
+    widths = calibrate(Residuals())
+    assert widths.known_pair == widths.known_model == widths.new_family == math.log(3)
     assert "factor of three either way is assumed" in widths.note
 
 
 def test_few_families_never_promise_a_narrow_interval():
-    widths = calibrate({}, {}, groups(3, lambda n: n / 100), {})
+    widths = calibrate(Residuals(families=groups(3, lambda n: n / 100)))
     assert widths.new_family == 0.4
     assert "at least 0.4 with fewer than 9 families" in widths.note
 
 
 def test_without_two_batch_sizes_a_known_pair_is_as_wide_as_its_family():
-    widths = calibrate({}, groups(9, lambda n: n / 100), groups(9, lambda n: n / 10), {})
+    widths = calibrate(Residuals(models=groups(9, lambda n: n / 100), families=groups(9, lambda n: n / 10)))
     assert widths.known_pair == pytest.approx(0.09)
     assert "known-pair: no pair has two batch sizes" in widths.note
+
+
+def test_a_model_known_nowhere_else_is_as_uncertain_as_its_family():
+    assert calibrate(Residuals(models=groups(9, lambda n: n / 100))).known_model == pytest.approx(0.09)
 
 
 residuals = st.dictionaries(st.text(max_size=3), st.lists(st.floats(-2, 2), min_size=1, max_size=4), max_size=12)
 
 
-@given(residuals, residuals, residuals, residuals)
-def test_widths_never_shrink_with_less_knowledge(pairs, models, families, between):
-    widths = calibrate(pairs, models, families, between)
+@given(residuals, residuals, residuals, residuals, residuals)
+def test_widths_never_shrink_with_less_knowledge(pairs, kin, models, families, between):
+    widths = calibrate(Residuals(between, pairs, kin, models, families))
     assert 0 <= widths.between <= widths.known_pair <= widths.known_family <= widths.new_family
+    assert widths.known_model <= widths.known_family
 
 
 def test_between_measured_batch_sizes_residuals_of_three_sizes_decide():
-    widths = calibrate(groups(9, lambda n: n / 10), {}, {}, groups(9, lambda n: n / 100))
+    widths = calibrate(Residuals(groups(9, lambda n: n / 100), groups(9, lambda n: n / 10)))
     assert (widths.between, widths.known_pair) == pytest.approx((0.09, 0.9))
 
 
 def test_few_models_at_three_batch_sizes_never_promise_a_narrow_interval_between_them():
     for few in ({}, {"one": [0.01]}):
-        widths = calibrate(groups(9, lambda n: n / 10), {}, {}, few)
+        widths = calibrate(Residuals(few, groups(9, lambda n: n / 10)))
         assert widths.between == 0.35
         assert "between batch sizes: at least 0.35 with fewer than 9 models at three sizes" in widths.note
-    assert calibrate(groups(9, lambda n: n / 100), {}, {}, {}).between == pytest.approx(0.09)
+    assert calibrate(Residuals(pairs=groups(9, lambda n: n / 100))).between == pytest.approx(0.09)

@@ -78,7 +78,7 @@ def test_a_slow_model_stays_slow_at_another_image_size(make_rows, tracer):
     rows.loc[rows.model == "plain2", "step_s"] *= 3
     model = CostModel.fit(rows, tracer=tracer)
     measured, larger = (model.predict("board", "plain2", "full", 16, image_size=size) for size in (224, 320))
-    assert larger.basis == "known-family"
+    assert larger.basis == "known-model"
     assert larger.step_s > 1.5 * measured.step_s
 
 
@@ -189,7 +189,8 @@ def test_devices_do_not_mix(make_rows, tracer, true_step):
     model = CostModel.fit(pd.concat([make_rows(device="fast"), slow]), tracer=tracer)
     assert model.devices == ("fast", "slow")
     fast, slow = (model.predict(name, "cross5", "full", 8).step_s for name in model.devices)
-    assert slow == pytest.approx(10 * fast, rel=1e-6)
+    # They are kin, so each is drawn a little towards what both have in common.
+    assert slow == pytest.approx(10 * fast, rel=0.01)
 
 
 def test_three_rows_of_three_models_already_predict(make_rows, tracer, true_step):
@@ -212,7 +213,7 @@ def test_the_report_is_honest_about_rows_and_errors(make_rows, tracer):
     assert {(one.mode, one.scheme) for one in report.errors} == {
         (mode, scheme) for mode in ("full", "head") for scheme in ("leave-one-family-out", "leave-one-model-out")
     }
-    assert [one.mode for one in report.memory_errors] == ["memory", "memory"]
+    assert [one.mode for one in report.memory_errors] == ["full", "full", "head", "head"]
     shares = [one.share for one in report.coefficients if one.mode == "full"]
     assert sum(shares) == pytest.approx(1.0)
     assert any("per multiply-accumulate" in str(one) for one in report.coefficients)

@@ -31,7 +31,7 @@ def report(raspberry):
 # Guards against a change for the worse, a few percent above what was reached.
 @pytest.mark.parametrize(
     ("device", "mode", "limit"),
-    [("rpi4", "full", 0.13), ("rpi4", "head", 0.19), ("rpi5", "full", 0.14), ("rpi5", "head", 0.12)],
+    [("rpi4", "full", 0.10), ("rpi4", "head", 0.12), ("rpi5", "full", 0.13), ("rpi5", "head", 0.17)],
 )
 def test_families_never_seen_are_predicted(report, device, mode, limit):
     (errors,) = (
@@ -48,4 +48,4 @@ def test_every_row_is_used(raspberry, report):
 
 def test_depthwise_convolutions_dominate_the_small_boards(report):
     first = next(one for one in report.coefficients if (one.device, one.mode) == ("rpi4", "full"))
-    assert first.name == "conv_depthwise_macs"
+    assert "conv_depthwise" in first.name

@@ -1,11 +1,13 @@
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from devprof.costmodel.features import FAMILIES, Features  # noqa: E402
-from devprof.costmodel.trace import trace_training  # noqa: E402
+from devprof.costmodel.features import WORK, Features  # noqa: E402
+from devprof.costmodel.trace import trace_step, trace_training  # noqa: E402
 from devprof.errors import CostModelError  # noqa: E402
 
 
@@ -22,12 +24,13 @@ def trace(build, shape, *, freeze=(), classes=10, dtype=None):
     return trace_training(model, make_batch, functional.cross_entropy)
 
 
-def per_sample(features, family):
-    return features.per_sample[FAMILIES.index(family)]
+def per_sample(features, kind):
+    """Work per sample, forward and backward together."""
+    return sum(features.per_sample[WORK.index(f"{phase}_{kind}")] for phase in ("forward", "backward"))
 
 
-def constant(features, family):
-    return features.constant[FAMILIES.index(family)]
+def constant(features, kind):
+    return sum(features.constant[WORK.index(f"{phase}_{kind}")] for phase in ("forward", "backward"))
 
 
 def classifier(channels, pixels, classes=10):
@@ -48,7 +51,7 @@ def test_an_inner_linear_layer_costs_the_input_gradient_too():
 
 def test_weights_that_are_read_are_a_constant_part():
     features = trace(lambda: nn.Linear(20, 10, bias=False), (20,))
-    assert constant(features, "product_elements") == 2 * 20 * 10
+    assert constant(features, "matmul_elements") == 2 * 20 * 10
 
 
 @pytest.mark.parametrize(
@@ -84,7 +87,7 @@ def test_frozen_layers_cost_the_forward_pass_only():
     assert features.trainable_parameters == 8 * 36 * 10 + 10
     assert features.parameters > features.trainable_parameters
     # Only the classifier's input is kept for its weight gradient, and the loss keeps the log-probabilities and targets.
-    assert features.saved_per_sample_bytes == 4 * 8 * 36 + 4 * 10 + 8
+    assert features.saved_bytes[1] == 4 * 8 * 36 + 4 * 10 + 8
 
 
 class Attention(nn.Module):
@@ -114,6 +117,42 @@ class Recurrent(nn.Module):
 
     def forward(self, inputs):
         return self.out(self.lstm(self.embedding(inputs))[0][:, -1])
+
+
+def test_attention_is_one_operator_as_on_a_cpu():
+    with torch.device("meta"):
+        model = Attention()
+    batch = torch.zeros(2, 5, 16, device="meta"), torch.zeros(2, dtype=torch.long, device="meta")
+    # Heads of a real transformer come with four dimensions.
+    heads = nn.Unflatten(2, (2, 8))
+    model.forward = lambda inputs: model.out(
+        functional.scaled_dot_product_attention(
+            *(heads(part).transpose(1, 2) for part in model.qkv(inputs).chunk(3, -1))
+        )
+        .transpose(1, 2)
+        .flatten(2)
+        .mean(1)
+    )
+    step = trace_step(model, *batch, functional.cross_entropy, 2)
+    names = [
+        (json.loads(one.signature)[0].split(".")[1], one.backward)
+        for one in step.operators
+        if one.family == "attention"
+    ]
+    fused = "_scaled_dot_product_flash_attention_for_cpu"
+    assert names == [(fused, False), (f"{fused}_backward", True)]
+
+
+def test_a_step_says_what_is_alive_when():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(20, 30, bias=False), nn.ReLU(), nn.Linear(30, 10, bias=False))
+    batch = torch.zeros(8, 20, device="meta"), torch.zeros(8, dtype=torch.long, device="meta")
+    step = trace_step(model, *batch, functional.cross_entropy, 8)
+    assert (step.parameters, step.trainable_tensors, step.batch_bytes) == (900, 2, 4 * 160 + 8 * 8)
+    # At the end only the loss and the gradients of the parameters are left.
+    assert step.live_bytes[-1] <= 4 * 900 + 64
+    assert max(step.live_bytes) >= 4 * 900 + 4 * 8 * 30
+    assert max(step.storages) == 4 * 600
 
 
 def test_recurrent_networks_are_matrix_products_step_by_step():
@@ -148,13 +187,13 @@ class Twice(nn.Module):
 
 def test_a_tensor_kept_twice_is_counted_once():
     features = trace(Twice, (20,))
-    assert features.saved_per_sample_bytes == 4 * 20 + 4 * 10 + 8
+    assert features.saved_bytes[1] == 4 * 20 + 4 * 10 + 8
 
 
 def test_parameters_are_no_activations():
     features = trace(lambda: nn.Sequential(nn.Linear(20, 30, bias=False), nn.Linear(30, 10, bias=False)), (20,))
-    assert features.saved_per_sample_bytes == 4 * (20 + 30 + 10) + 8
-    assert features.saved_constant_bytes < 100
+    assert features.saved_bytes[1] == 4 * (20 + 30 + 10) + 8
+    assert features.saved_bytes[0] < 100
 
 
 class Looks(nn.Module):
@@ -214,6 +253,6 @@ def timm():
 )
 def test_published_models_take_about_three_forward_passes(timm, name, forward_mmacs):
     features = trace(lambda: timm.create_model(name), (3, 224, 224), classes=1000)
-    macs = sum(value for family, value in zip(FAMILIES, features.per_sample, strict=True) if family.endswith("_macs"))
+    macs = sum(value for family, value in zip(WORK, features.per_sample, strict=True) if family.endswith("_macs"))
     assert macs / 1e6 == pytest.approx(3 * forward_mmacs, rel=0.1)
     assert isinstance(features, Features)

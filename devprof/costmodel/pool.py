@@ -1,0 +1,265 @@
+"""Estimates the base of kin devices together: the most probable costs given what was measured on all of them.
+
+Kin devices run the same models with ratios of their times that hardly vary from model to model: generations of one board,
+sizes of one chip. They share a profile of costs and each deviates from it a little, so that a new board needs a few probes
+only. The estimate maximises the posterior of a Gaussian model in log space; errors of rows hang together as
+:mod:`devprof.costmodel.effects` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from devprof.costmodel.base import BaseModel, combine, overlap_of, parameter_shape, shares, start, work_matrix
+from devprof.costmodel.effects import NOISE_SD, Effects, Label, covariance
+from devprof.costmodel.samples import Observation
+from devprof.costmodel.solver import Whitener, maximise_posterior
+from devprof.errors import CostModelError
+
+__all__ = ["FittedPool", "Pool", "kin_groups"]
+
+Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+# Devices with this many configurations in common are kin if the logarithms of their ratios spread less than this (standard
+# deviation): two generations of one board 0.1, desktop GPUs of three generations 0.1 to 0.2, a board and a PC 0.4.
+_ENOUGH_SHARED = 5
+_MOST_SPREAD = 0.25
+# A device with this many measured configurations needs no help of others that it does not resemble.
+_STANDS_ALONE = 10
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What was measured on kin devices.
+
+    Attributes:
+        observations: All of them; at least one.
+    """
+
+    observations: tuple[Observation, ...]
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices in the order of their first observation."""
+        return tuple(dict.fromkeys(one.device for one in self.observations))
+
+    @cached_property
+    def labels(self) -> list[Label]:
+        """What each observation shares with others."""
+        return [
+            Label(one.family, one.configuration.model, one.configuration.mode, one.device) for one in self.observations
+        ]
+
+    @cached_property
+    def overlap(self) -> float:
+        """How work and overhead overlap on these devices."""
+        return overlap_of(self.observations[0].processor)
+
+    @cached_property
+    def _works(self) -> Array:
+        return work_matrix((one.features, one.batch_size) for one in self.observations)
+
+    @cached_property
+    def _logs(self) -> Array:
+        return np.log([one.value for one in self.observations])
+
+    @cached_property
+    def _device(self) -> Rows:
+        return np.array([self.devices.index(one.device) for one in self.observations])
+
+    @cached_property
+    def _start(self) -> Array:
+        # From the device that is known best: costs of devices differ too much to start from all of them.
+        own = self._device == np.bincount(self._device).argmax()
+        return start(self._works[own], np.exp(self._logs[own]))
+
+    @cached_property
+    def _effects(self) -> Array:
+        return covariance(self.labels, self.labels)
+
+    def fit(self, rows: Rows | None = None, near: FittedPool | None = None) -> FittedPool:
+        """The most probable costs.
+
+        Args:
+            rows: The observations to learn from; all if ``None``.
+            near: A fit of this pool to start from.
+
+        Raises:
+            MissingExtraError: If scipy is not installed.
+        """
+        chosen = np.arange(len(self.observations)) if rows is None else rows
+        works, device = self._works[chosen], self._device[chosen]
+        shape = parameter_shape()
+        whiten = Whitener(self._effects[np.ix_(chosen, chosen)] + NOISE_SD**2 * np.eye(len(chosen)))
+        count, width = len(self.devices), len(shape.sds)
+
+        def model(parameters: Array) -> tuple[Array, Callable[[], Array]]:
+            parts = works * self._costs(parameters)[device]
+
+            def jacobian() -> Array:
+                slopes = shares(parts, self.overlap) @ shape.matrix
+                if count == 1:
+                    return slopes
+                wide = np.zeros((len(chosen), width * (count + 1)))
+                wide[:, :width] = slopes
+                for number in range(count):
+                    mine = device == number
+                    wide[mine, width * (number + 1) : width * (number + 2)] = slopes[mine]
+                return wide
+
+            return np.log(combine(parts, self.overlap)), jacobian
+
+        sds = shape.sds if count == 1 else np.concatenate([shape.sds, *[shape.own_sds] * count])
+        first = np.zeros(len(sds)) if near is None else near.parameters
+        parameters = maximise_posterior(model, self._logs[chosen], whiten, sds, first)
+        residuals = self._logs[chosen] - model(parameters)[0]
+        return FittedPool(self, chosen, parameters, residuals, whiten.undo(whiten(residuals)))
+
+    def without(self, out: Rows, near: FittedPool) -> FittedPool:
+        """A fit to all observations but some."""
+        return self.fit(np.setdiff1d(np.arange(len(self.observations)), out), near)
+
+    def rows_of(self, key: Callable[[Observation], str]) -> dict[str, Rows]:
+        """The rows of each group."""
+        groups: dict[str, list[int]] = {}
+        for row, one in enumerate(self.observations):
+            groups.setdefault(key(one), []).append(row)
+        return {name: np.array(rows) for name, rows in groups.items()}
+
+    def _costs(self, parameters: Array) -> Array:
+        """Seconds per unit, shape (devices, columns)."""
+        shape = parameter_shape()
+        blocks = parameters.reshape(-1, len(shape.sds))
+        own = blocks if len(self.devices) == 1 else blocks[0] + blocks[1:]
+        costs: Array = np.exp(np.log(self._start) + own @ shape.matrix.T)
+        return costs
+
+
+@dataclass(frozen=True)
+class FittedPool:
+    """The most probable costs of kin devices, and what they leave unexplained.
+
+    Attributes:
+        pool: What it was fitted to.
+        rows: Which of its observations were used.
+        parameters: The logarithms behind the costs.
+        residuals: Log of measured over base of the used observations.
+        pulls: The inverse of the errors' covariance times the residuals: with it, effects are one product away.
+    """
+
+    pool: Pool
+    rows: Rows
+    parameters: Array
+    residuals: Array
+    pulls: Array
+
+    @cached_property
+    def bases(self) -> Mapping[str, BaseModel]:
+        """The base of each device."""
+        costs = self.pool._costs(self.parameters)  # noqa: SLF001 - one idea in two classes
+        return {
+            device: BaseModel(tuple(float(cost) for cost in own), self.pool.overlap)
+            for device, own in zip(self.pool.devices, costs, strict=True)
+        }
+
+    def effects(self, labels: Sequence[Label], rows: Rows | None = None) -> Array:
+        """The expected log of measured over base of what is labelled.
+
+        Args:
+            labels: What to predict.
+            rows: The used observations to learn it from; all of them if ``None``.
+        """
+        used = [self.pool.labels[row] for row in self.rows]
+        if rows is None:
+            carried: Array = covariance(labels, used) @ self.pulls
+            return carried
+        chosen = np.isin(self.rows, rows)
+        kept = [label for label, is_chosen in zip(used, chosen, strict=True) if is_chosen]
+        own = covariance(kept, kept) + NOISE_SD**2 * np.eye(len(kept))
+        partly: Array = covariance(labels, kept) @ np.linalg.solve(own, self.residuals[chosen])
+        return partly
+
+    def known(self, device: str) -> Effects:
+        """What is known of models and families on a device of the pool."""
+        modes = dict.fromkeys(one.configuration.mode for one in self.pool.observations)
+        models = dict.fromkeys((one.family, one.configuration.model) for one in self.pool.observations)
+        families = dict.fromkeys(family for family, _ in models)
+        labels = [Label(family, model, mode, device) for family, model in models for mode in modes]
+        others = [Label(family, "", mode, device) for family in families for mode in modes]
+        logs = self.effects([*labels, *others])
+        return Effects(
+            {(label.model, label.mode): float(log) for label, log in zip(labels, logs, strict=False)},
+            {(label.family, label.mode): float(log) for label, log in zip(others, logs[len(labels) :], strict=True)},
+            frozenset((one.configuration.model, one.configuration.mode) for one in self.pool.observations),
+        )
+
+    def base_logs(self, rows: Rows) -> Array:
+        """Log seconds of observations by the base alone."""
+        pool = self.pool
+        parts = pool._works[rows] * pool._costs(self.parameters)[pool._device[rows]]  # noqa: SLF001
+        return np.log(combine(parts, pool.overlap))
+
+    def log_errors(self, rows: Rows) -> Array:
+        """Log of measured over predicted, effects included, of observations that were not used."""
+        expected = self.base_logs(rows) + self.effects([self.pool.labels[row] for row in rows])
+        errors: Array = self.pool._logs[rows] - expected  # noqa: SLF001
+        return errors
+
+
+def kin_groups(observations: Sequence[Observation]) -> list[Pool]:
+    """Sorts devices into groups of kin, largest first.
+
+    A device joins the group whose best-known device runs the same configurations at the steadiest ratio. One with too few
+    configurations in common to tell joins the group of its kind of processor with which it shares most: some costs of
+    such a processor are better than none.
+
+    Raises:
+        CostModelError: If there is no observation.
+    """
+    if not observations:
+        raise CostModelError("there is no measured step to fit a time model to: run `devprof measure` first")
+    by_device: dict[str, list[Observation]] = {}
+    for one in observations:
+        by_device.setdefault(one.device, []).append(one)
+    groups: list[list[str]] = []
+    for device in sorted(by_device, key=lambda name: (-len(by_device[name]), name)):
+        chosen = _kin_of(by_device[device], [(group, by_device[group[0]]) for group in groups])
+        if chosen is None:
+            groups.append([device])
+        else:
+            chosen.append(device)
+    return [Pool(tuple(one for device in group for one in sorted(by_device[device], key=_order))) for group in groups]
+
+
+def _order(one: Observation) -> tuple[str, str, int, int, int]:
+    """A fixed order, because the rule for large errors looks at what is left of each after those before it."""
+    configuration = one.configuration
+    sizes = (configuration.image_size or 0, configuration.num_classes or 0, one.batch_size)
+    return (configuration.model, configuration.mode, *sizes)
+
+
+def _kin_of(own: Sequence[Observation], groups: Sequence[tuple[list[str], Sequence[Observation]]]) -> list[str] | None:
+    mine = {(one.configuration, one.batch_size): np.log(one.value) for one in own}
+    best, best_rank = None, (0, 0.0)  # the first of equals is the largest group
+    for group, others in groups:
+        if overlap_of(others[0].processor) != overlap_of(own[0].processor):
+            continue
+        ratios = [
+            float(mine[one.configuration, one.batch_size] - np.log(one.value))
+            for one in others
+            if (one.configuration, one.batch_size) in mine
+        ]
+        spread = float(np.std(ratios)) if ratios else 0.0
+        tells = len(ratios) >= _ENOUGH_SHARED
+        if spread > _MOST_SPREAD if tells else len(mine) >= _STANDS_ALONE:
+            continue
+        rank = (2, -spread) if tells else (1, float(len(ratios)))
+        if rank > best_rank:
+            best, best_rank = group, rank
+    return best
