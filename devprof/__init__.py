@@ -2,7 +2,7 @@
 
 The public Python API. Names are imported when first used, so that ``import devprof`` costs nothing:
 
-- ``load_runs``, ``load_steps``, ``load_power``: a measurement folder as ``pandas.DataFrame``.
+- ``load_runs``, ``load_steps``, ``load_power``, ``load_operators``: a measurement folder as ``pandas.DataFrame``.
 - ``CostModel``: fit, predict, save and load a cost model.
 - ``plan_round``: a round's deadline and each client's steps and batch size.
 """
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from devprof.costmodel.model import CostModel
     from devprof.plan.planner import plan_round
-    from devprof.store.folder import load_power, load_runs, load_steps
+    from devprof.store.folder import load_operators, load_power, load_runs, load_steps
 
-__all__ = ["CostModel", "load_power", "load_runs", "load_steps", "plan_round"]
+__all__ = ["CostModel", "load_operators", "load_power", "load_runs", "load_steps", "plan_round"]
 
 _HOMES = {
     "CostModel": "devprof.costmodel.model",
+    "load_operators": "devprof.store.folder",
     "load_power": "devprof.store.folder",
     "load_runs": "devprof.store.folder",
     "load_steps": "devprof.store.folder",

@@ -44,6 +44,7 @@ HEAVY_AT_TOP = {
     "devprof/workloads/seeds.py": {"torch"},
     "devprof/workloads/training.py": {"torch"},
     "devprof/costmodel/trace.py": {"torch"},
+    "devprof/measure/replay.py": {"torch"},
 }
 NUMPY_AT_TOP = ("devprof/costmodel/", "devprof/plan/")
 

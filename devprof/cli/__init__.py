@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "doctor": ("devprof.cli.doctor", "Say what can be measured here, with which meter, and why not the others."),
     "measure": ("devprof.cli.measure", "Measure training steps: one fresh process per configuration, into Parquet."),
+    "calibrate": ("devprof.cli.calibrate", "Time the operators that models are made of, in minutes, for cost models."),
     "emulate": ("devprof.cli.emulate", "Run any command as a slower or smaller device."),
     "summary": ("devprof.cli.summary", "Say what measurement folders hold, a line per configuration."),
     "import": ("devprof.cli.imports", "Import measurements that other tools made: CSV, timm's benchmark, pyperf."),

@@ -18,6 +18,8 @@ from devprof.units import parse_bytes, parse_celsius, parse_cpus, parse_seconds
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from devprof.records import Device
+
 __all__ = [
     "BYTES",
     "CELSIUS",
@@ -26,11 +28,14 @@ __all__ = [
     "SECONDS",
     "CommaList",
     "Quantity",
+    "device_options",
     "echo_json",
+    "identified",
     "json_option",
     "log_to_stderr",
     "missing_modules",
     "require_extras",
+    "require_known_models",
     "stderr_console",
     "stdout_table",
 ]
@@ -108,6 +113,52 @@ class CommaList(click.ParamType[tuple[Any, ...]]):
             if not part:
                 self.fail("the list has an empty entry", param, ctx)
         return tuple(dict.fromkeys(self.kind(part) for part in parts))
+
+
+def device_options(function: Function) -> Function:
+    """The options that say where measured processes run, which :func:`identified` takes."""
+    options = [
+        click.option("--processor", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True),
+        click.option(
+            "--threads", type=click.IntRange(1), help="Threads of the training process.  [default: physical cores]"
+        ),
+        click.option("--affinity", type=CPUS, help="CPUs to bind the training process to, such as 0-3."),
+        click.option(
+            "--device",
+            "device_name",
+            help="Name of this board in tables and figures.  [default: what it says of itself]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def identified(processor: str, threads: int | None, affinity: tuple[int, ...] | None, name: str | None) -> Device:
+    """This device, as it is used: a bound process has by default as many threads as there are cores behind its CPUs."""
+    from devprof.device.cores import physical_cores
+    from devprof.device.identity import identify
+
+    if threads is None and affinity is not None:
+        threads = physical_cores(affinity)
+    return identify(processor=processor, threads=threads, name=name, affinity=affinity)
+
+
+def require_known_models(names: Sequence[str]) -> None:
+    """Find a mistyped name or a missing torch now, not after an hour of measuring.
+
+    Raises:
+        MissingExtraError: If torch is not installed.
+        click.UsageError: If a name means nothing here; carries the closest ones.
+    """
+    from devprof.workloads.names import check_names
+
+    # Without timm the seed networks can be measured all the same: boards with a vendor's torch often lack it.
+    if "torch" in missing_modules("train"):
+        raise MissingExtraError("train", "torch", "measuring a model")
+    bad = check_names(list(dict.fromkeys(names)))
+    if bad:
+        raise click.UsageError("\n".join(bad.values()))
 
 
 def missing_modules(extra: str) -> list[str]:

@@ -12,17 +12,17 @@ import click
 
 from devprof.cli.common import (
     CELSIUS,
-    CPUS,
     SECONDS,
     CommaList,
+    device_options,
     echo_json,
+    identified,
     json_option,
     log_to_stderr,
-    missing_modules,
+    require_known_models,
     stdout_table,
 )
 from devprof.cli.sweeping import measure_all
-from devprof.errors import MissingExtraError
 from devprof.records import MODES, TASKS, Measurement
 from devprof.units import format_bytes, format_seconds
 from devprof.workloads.names import DATA_SOURCES, OPTIMIZERS
@@ -52,9 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="[default: sgd]")
 @click.option("--memory-format", type=click.Choice(["nchw", "nhwc"]), default="nchw", show_default=True)
-@click.option("--processor", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Threads of the training process.  [default: physical cores]")
-@click.option("--affinity", type=CPUS, help="CPUs to bind the training process to, such as 0-3.")
+@device_options
 @click.option("--repeats", type=click.IntRange(1), help="Fresh processes per configuration.  [default: 1]")
 @click.option("--min-time", type=SECONDS, help="Timed window per run, at the least.  [default: 10s]")
 @click.option("--min-steps", type=click.IntRange(1), help="Timed steps per run, at the least.  [default: 5]")
@@ -65,9 +63,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--timeout", type=SECONDS, default="600s", show_default=True, help="After this a run becomes a row 'timeout'."
-)
-@click.option(
-    "--device", "device_name", help="Name of this board in tables and figures.  [default: what it says of itself]"
 )
 @click.option(
     "--retry-failed", is_flag=True, help="Measure again what ended as oom, killed, crashed, timeout or error."
@@ -94,8 +89,6 @@ def command(
     configuration gets a fresh process. A run that fails (out of memory, crash, timeout) is a row, too, and the sweep goes on.
     Interrupt it whenever you like: what is finished is kept, and the same command goes on where it stopped.
     """
-    from devprof.device.cores import physical_cores
-    from devprof.device.identity import identify
     from devprof.measure.sweep import with_repeats
     from devprof.store.folder import ensure_writable
     from devprof.workloads.jpeg import prepare_jpegs
@@ -106,14 +99,12 @@ def command(
     suite, skipped = _suite(models, suite_name)
     ensure_writable(output)
     workloads = _workloads(suite, asked)
-    _require_known_models([workload.model for workload in workloads])
+    require_known_models([workload.model for workload in workloads])
     if any(workload.data == "jpeg" for workload in workloads):
         prepare_jpegs()
     options = _options(suite, asked)
     configurations = with_repeats(workloads, repeats or suite.repeats or 1)
-    if threads is None and options.affinity is not None:
-        threads = physical_cores(options.affinity)
-    device = identify(processor=processor, threads=threads, name=device_name, affinity=options.affinity)
+    device = identified(processor, threads, options.affinity, device_name)
     rows, interrupted = measure_all(configurations, device, options, output, retry_failed=retry_failed)
     if as_json:
         result = {"output": str(output), "configurations": len(configurations), "interrupted": interrupted}
@@ -182,19 +173,6 @@ def _options(suite: Suite, asked: dict[str, Any]) -> MeasureOptions:
         max_start_temp_c=asked["max_start_temp"],
         cooldown_timeout_s=asked["cooldown_timeout"],
     )
-
-
-def _require_known_models(names: Sequence[str]) -> None:
-    """Find a mistyped name or a missing torch now, not after an hour of measuring."""
-    from devprof.workloads.names import check_names
-
-    # Without timm the seed networks can be measured all the same: boards with a vendor's torch often lack it.
-    if "torch" in missing_modules("train"):
-        raise MissingExtraError("train", "torch", "measuring a model")
-
-    bad = check_names(list(dict.fromkeys(names)))
-    if bad:
-        raise click.UsageError("\n".join(bad.values()))
 
 
 def _show(rows: Sequence[Measurement]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from devprof.measure.sweep import Configuration
     from devprof.records import Device
 
-__all__ = ["measure_all"]
+__all__ = ["measure_all", "progress_bar", "sigterm_as_interrupt"]
 
 # Single files that a folder may hold before they are merged: each costs readers about a millisecond.
 _COMPACT_FROM = 1000
@@ -53,7 +53,7 @@ def measure_all(
     rows: list[Measurement] = []
     if not to_do:
         return rows, False
-    with _progress() as progress, _sigterm_as_interrupt():
+    with progress_bar() as progress, sigterm_as_interrupt():
         bar = progress.add_task("starting", total=len(configurations), completed=kept)
 
         def show(configuration: Configuration) -> None:
@@ -81,7 +81,8 @@ def _label(configuration: Configuration) -> str:
     return f"{workload.model} {workload.mode} batch {workload.batch_size}{repeat}"
 
 
-def _progress() -> Progress:
+def progress_bar() -> Progress:
+    """A bar on stderr that counts what is finished and says how long the rest will take."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -97,7 +98,7 @@ def _progress() -> Progress:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """A service manager's request to end is treated like Ctrl-C: finish nothing more, lose nothing."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -6,6 +6,7 @@ number are those of the cores' technical reference manuals (register MIDR_EL1).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections import Counter
@@ -17,7 +18,7 @@ from devprof.device.clocks import policies
 from devprof.paths import procfs, read_int, read_text, sysfs
 from devprof.units import format_bytes, parse_bytes
 
-__all__ = ["cpu_facts", "logical_cores", "physical_cores", "usable_cpus"]
+__all__ = ["cpu_facts", "largest_cache_bytes", "logical_cores", "physical_cores", "usable_cpus"]
 
 _ARM_PARTS = {
     "0x41:0xd03": "Cortex-A53",
@@ -150,6 +151,15 @@ def _caches() -> str | None:
         if level and size:
             found.append(f"L{level}{letter} {_cache_size(size)}")
     return ", ".join(found) or None
+
+
+def largest_cache_bytes() -> int | None:
+    """Size of the largest cache of the first CPU, shared or not; ``None`` where the system does not tell."""
+    sizes = []
+    for path in sysfs("devices", "system", "cpu", "cpu0", "cache").glob("index[0-9]*/size"):
+        with contextlib.suppress(ValueError):
+            sizes.append(parse_bytes(read_text(path) or ""))
+    return max(sizes, default=None)
 
 
 def _cache_size(text: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "current_rss_bytes",
     "involuntary_switches",
     "major_faults",
+    "minor_faults",
     "peak_rss_bytes",
     "pss_bytes",
     "reset_peak_rss",
@@ -82,6 +83,11 @@ def swapped_in_bytes() -> int | None:
 def major_faults() -> int | None:
     """Page faults of this process, all threads, that had to read a file or swap; ``None`` where they are not counted."""
     return _usage("ru_majflt")
+
+
+def minor_faults() -> int | None:
+    """Page faults of this process, all threads, that read nothing: the kernel made, cleared or mapped a page."""
+    return _usage("ru_minflt")
 
 
 def involuntary_switches() -> int | None:

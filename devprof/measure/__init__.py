@@ -13,6 +13,10 @@ In the child, which alone imports torch:
 
 - ``worker``: the order of things. ``job``: what is repeated. ``timing``: the clock. ``gauges``: memory and counters.
 
+A calibration, which times single operators, has a parent, ``calibrate``, and a child, ``calibrator``, which calls them again
+with ``replay``; ``calibration`` is what they say to each other, ``operands`` how much memory a call needs. ``inside`` is what
+every child does.
+
 ``protocol`` is what both sides say to each other.
 
 Layer 2: imports islands, returns records; storing and showing them is the command line's part.

@@ -1,4 +1,4 @@
-"""Start a measuring child, wait for its end, and say what became of it.
+"""Start a measuring child, hear what it says, wait for its end, and say what became of it.
 
 The child leads a session of its own, so that a Ctrl-C in the terminal reaches the parent only, which then decides; it is
 ended with everything it started. What it prints goes to a temporary file whose end explains a crash.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -22,10 +23,13 @@ from devprof.measure.outcome import classify_end, oom_kill_count
 from devprof.measure.protocol import Failed, Finished, Ready, Request, decode_event, encode
 from devprof.records import Status
 
-__all__ = ["WORKER", "ChildEnd", "run_child"]
+__all__ = ["WORKER", "Child", "ChildEnd", "run_child", "started"]
 
 WORKER = (sys.executable, "-m", "devprof.measure.worker")
 _OUTPUT_TAIL_BYTES = 8192
+_EXIT_S = 10.0
+
+Kills = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,103 @@ class ChildEnd:
     error: str | None
 
 
+class Child:
+    """A running child: its events, and what became of it. Made by :func:`started`, which also ends it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], events: IO[str], output: IO[bytes], kills: Kills) -> None:
+        self.process = process
+        self.events = events
+        self._output = output
+        self._kills_before = kills
+        self._ended = False
+
+    def lines(self, patience_s: Callable[[], float]) -> Iterator[str]:
+        """The lines of its pipe as they come, until the child closes it.
+
+        Args:
+            patience_s: Asked before each line how long to wait for it.
+
+        Raises:
+            TimeoutError: If no line came for that long.
+        """
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+        def read() -> None:
+            for line in self.events:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            limit = patience_s()
+            try:
+                line = lines.get(timeout=min(max(0.0, limit), threading.TIMEOUT_MAX))
+            except queue.Empty:
+                raise TimeoutError(f"nothing came from the child for {limit:.0f} s") from None
+            if line is None:
+                return
+            yield line
+
+    def end(self) -> None:
+        """Leave no process behind: the child's whole session is killed."""
+        if self._ended:
+            return
+        self._ended = True
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def verdict(self) -> tuple[Status, str]:
+        """Status and reason of a child that ended without delivering a result."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # It closed its pipe and is about to end: its own exit code says more than the signal that would end it.
+            self.process.wait(_EXIT_S)
+        self.end()
+        return classify_end(self.process.wait(), _tail(self._output), oom_kills=_new_kills(self._kills_before))
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], threads: int, *, request: str = "") -> Iterator[Child]:
+    """Start a child, and leave no process of it behind, whatever happens inside.
+
+    Args:
+        command: To which the number of a file descriptor for its events is appended.
+        threads: What thread pools are told before they load.
+        request: What it reads from its standard input.
+
+    Raises:
+        OSError: If no process can be started.
+    """
+    kills_before = _oom_kills()
+    read_end, write_end = os.pipe()
+    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    with (
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as source,
+        os.fdopen(read_end, encoding="utf-8") as events,
+    ):
+        # A file, because a pipe would have to be written while the child reads it.
+        source.write(request.encode())
+        source.seek(0)
+        try:
+            process = subprocess.Popen(
+                [*command, str(write_end)],
+                stdin=source if request else subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(write_end,),
+                env=environment,
+                start_new_session=True,
+            )
+        finally:
+            os.close(write_end)
+        child = Child(process, events, output, kills_before)
+        try:
+            yield child
+        finally:
+            child.end()
+
+
 def run_child(request: Request, timeout_s: float, *, worker: Sequence[str] = WORKER) -> ChildEnd:
     """Run a request in a fresh process.
 
@@ -57,48 +158,29 @@ def run_child(request: Request, timeout_s: float, *, worker: Sequence[str] = WOR
         KeyboardInterrupt: If the user interrupts; the child is killed first.
         OSError: If no process can be started.
     """
-    kills_before = _oom_kills()
-    read_end, write_end = os.pipe()
-    environment = os.environ | {name: str(request.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    with tempfile.TemporaryFile() as output, os.fdopen(read_end, encoding="utf-8") as events:
-        try:
-            process = subprocess.Popen(
-                [*worker, encode(request), str(write_end)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=(write_end,),
-                env=environment,
-                start_new_session=True,
-            )
-        finally:
-            os.close(write_end)
+    with started([*worker, encode(request)], request.threads) as child:
         timed_out = False
         lines: list[str] = []
         # Read while waiting: a long series of steps is more than a pipe holds, and the child would wait for ever.
-        reader = threading.Thread(target=lines.extend, args=(events,), daemon=True)
+        reader = threading.Thread(target=lines.extend, args=(child.events,), daemon=True)
         reader.start()
-        with _ended(process):
-            try:
-                process.wait(timeout_s)
-            except subprocess.TimeoutExpired:
-                timed_out = True
+        try:
+            child.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        child.end()
         reader.join()
-        tail = _tail(output)
-    received = [decode_event(line) for line in lines]
-    ready = next((event for event in received if isinstance(event, Ready)), None)
-    for event in received:
-        if isinstance(event, Finished):
-            return ChildEnd(ready, event, "ok", None)
-        if isinstance(event, Failed):
-            return ChildEnd(ready, None, event.status, event.error)
-    if timed_out:
-        stage = "while training" if ready else "before the first step"
-        return ChildEnd(ready, None, "timeout", f"ended after {timeout_s:g} s {stage}; try a larger --timeout")
-    return ChildEnd(ready, None, *classify_end(process.returncode, tail, oom_kills=_new_kills(kills_before)))
-
-
-Kills = tuple[int | None, int | None]
+        received = [decode_event(line) for line in lines]
+        ready = next((event for event in received if isinstance(event, Ready)), None)
+        for event in received:
+            if isinstance(event, Finished):
+                return ChildEnd(ready, event, "ok", None)
+            if isinstance(event, Failed):
+                return ChildEnd(ready, None, event.status, event.error)
+        if timed_out:
+            stage = "while training" if ready else "before the first step"
+            return ChildEnd(ready, None, "timeout", f"ended after {timeout_s:g} s {stage}; try a larger --timeout")
+        return ChildEnd(ready, None, *child.verdict())
 
 
 def _oom_kills() -> Kills:
@@ -110,17 +192,6 @@ def _new_kills(before: Kills) -> int | None:
     """The larger rise of the two counts; ``None`` where the kernel has neither."""
     rises = [b - a for a, b in zip(before, _oom_kills(), strict=True) if a is not None and b is not None]
     return max(rises, default=None)
-
-
-@contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Leave no process behind, whatever happens inside: the child's whole session is killed."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _tail(output: IO[bytes]) -> str:

@@ -6,29 +6,21 @@ steps, then time phases in a separate pass.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from devprof.device.identity import installed_version
 from devprof.device.memory import current_rss_bytes, peak_rss_bytes, pss_bytes
-from devprof.device.torch_config import parse_parallel_info, parse_torch_config
 from devprof.errors import DevprofError
 from devprof.measure.gauges import MemoryGauge, WindowGauge, accelerator_context_bytes
+from devprof.measure.inside import FAILURES, die_with_parent, failed_by, software_versions
 from devprof.measure.job import Job, make_job
-from devprof.measure.outcome import is_out_of_memory
 from devprof.measure.protocol import Failed, Finished, Ready, Request, encode
 from devprof.measure.timing import Timer, synchroniser
 
 __all__ = ["main"]
-
-_PR_SET_PDEATHSIG = 1
 
 Send = Callable[[Ready | Finished | Failed], None]
 
@@ -43,35 +35,13 @@ def main(arguments: list[str]) -> int:
             pipe.write(encode(event) + "\n")
             pipe.flush()
 
-        _die_with_parent()
+        die_with_parent()
         try:
             _measure(request, send, started_ns)
-        except DevprofError as error:
-            # Building a large model can run out of memory, too; the catalogue says so in its own words and the allocator's.
-            send(Failed("oom" if is_out_of_memory(str(error)) else "error", str(error)))
-        except (
-            MemoryError,
-            ImportError,
-            OSError,
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ) as error:
+        except FAILURES as error:
             # Whatever a model raises is that model's row; only the reason decides which kind of row.
-            reason = f"{type(error).__name__}: {error}".strip()
-            out_of_memory = isinstance(error, MemoryError) or is_out_of_memory(reason)
-            send(Failed("oom" if out_of_memory else "error", " ".join(reason.split())[:2000]))
+            send(failed_by(error))
     return 0
-
-
-def _die_with_parent() -> None:
-    """End when the parent is killed, and be the first whom the kernel kills when memory is out (Linux; prctl(2))."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _measure(request: Request, send: Send, started_ns: int) -> None:
@@ -140,20 +110,8 @@ def _ready(job: Job, baseline: int | None, started_ns: int) -> Ready:
         num_classes=job.trainable.num_classes,
         interop_threads=torch.get_num_interop_threads(),
         affinity=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
-        versions=_versions(),
+        versions=software_versions(),
     )
-
-
-def _versions() -> dict[str, str]:
-    import torch
-
-    names = ("torch", "torchvision", "timm", "numpy")
-    found = {name: version for name in names if (version := installed_version(name))}
-    found["python"] = ".".join(str(part) for part in sys.version_info[:3])
-    if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-    config = torch.__config__
-    return found | parse_torch_config(config.show()) | parse_parallel_info(config.parallel_info())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from devprof.records.federation import ClientPlan, Evaluation, Link, RoundLog, RoundPlan
 from devprof.records.measurement import Measurement, PowerSample, StepTime
+from devprof.records.operator import OperatorStatus, OperatorTime
 from devprof.records.prediction import Estimate, Prediction
 from devprof.records.workload import MODES, STATUSES, TASKS, Device, Mode, Status, Task, Workload
 
@@ -22,6 +23,8 @@ __all__ = [
     "Link",
     "Measurement",
     "Mode",
+    "OperatorStatus",
+    "OperatorTime",
     "PowerSample",
     "Prediction",
     "RoundLog",

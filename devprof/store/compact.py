@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["FULL_ROWS", "CompactionReport", "compact", "compact_if_many"]
 
 # The tables whose files carry run identifiers and are never replaced, with the rows of a full merged file. A row of runs is
-# some 2 kB, one of the others 100 bytes: a full file takes some 30 MB of memory while it is made.
+# some 2 kB, one of the others 100 bytes: a full file takes some 30 MB of memory while it is made. ``operators`` is left out:
+# a calibration of minutes writes one file, and replaces it while it grows.
 FULL_ROWS = {"runs": 1 << 13, "steps": 1 << 17, "power": 1 << 17}
 # That many merged files of like size (within a factor of 8) become one: a row is written again some five times in all.
 _TIER_BITS = 3

@@ -41,10 +41,12 @@ __all__ = [
     "count_rows",
     "ensure_writable",
     "first_of_each_run",
+    "load_operators",
     "load_power",
     "load_runs",
     "load_steps",
     "map_table",
+    "measured_operators",
     "read_finished",
     "read_records",
     "read_table",
@@ -250,6 +252,22 @@ def read_finished(folder: Path, *, ok_only: bool = False) -> frozenset[FinishedK
     return frozenset().union(*found)
 
 
+def measured_operators(folder: Path, device_key: str) -> frozenset[str]:
+    """Signatures of the operators that have a row of this device, a failed one too; what cannot be read is in the log.
+
+    Raises:
+        StoreError: If the folder does not exist.
+    """
+
+    def signatures(piece: pa.Table) -> set[str]:
+        rows = zip(*map(_shared, piece.columns), strict=True)
+        return {signature for key, signature in rows if key == device_key}
+
+    found, skipped = map_table(folder, "operators", signatures, ("device_key", "signature"))
+    _report(skipped)
+    return frozenset().union(*found)
+
+
 def _shared(column: pa.ChunkedArray) -> list[Any]:
     """A column's values, equal ones as one object."""
     codes = column.combine_chunks().dictionary_encode(null_encoding="encode")
@@ -318,3 +336,8 @@ def load_steps(folder: str | os.PathLike[str]) -> pd.DataFrame:
 def load_power(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """The raw power readings of all runs of a folder, a row each; errors as :func:`load_runs`."""
     return _load(folder, "power")
+
+
+def load_operators(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """The operators that calibrations timed, a row each, in seconds; errors as :func:`load_runs`."""
+    return _load(folder, "operators")

@@ -9,6 +9,7 @@ History of ``SCHEMA_VERSION``:
 - 1: the first.
 - 2: columns for statistics, memory stages and device state joined ``runs``, ``data_ns`` joined ``steps``. ``data_s`` of
   version 1 was the time of making the one batch, not of waiting for data in a step: it is dropped.
+- 3: the table ``operators``. The other tables are as they were.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from devprof.errors import StoreError
-from devprof.records import Evaluation, Measurement, PowerSample, Prediction, RoundLog, StepTime
+from devprof.records import Evaluation, Measurement, OperatorTime, PowerSample, Prediction, RoundLog, StepTime
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["METADATA_KEY", "MIGRATIONS", "SCHEMA_VERSION", "TABLES", "arrow_schema", "column_types", "migrate"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METADATA_KEY = b"devprof.schema_version"
 
 TABLES: Mapping[str, type] = {
@@ -37,6 +38,7 @@ TABLES: Mapping[str, type] = {
     "rounds": RoundLog,
     "evaluations": Evaluation,
     "predictions": Prediction,
+    "operators": OperatorTime,
 }
 
 
@@ -45,8 +47,13 @@ def _from_1(table: str, rows: pa.Table) -> pa.Table:
     return rows.drop_columns(["data_s"]) if table == "runs" and "data_s" in rows.column_names else rows
 
 
+def _from_2(_table: str, rows: pa.Table) -> pa.Table:
+    """A table joined; no column changed."""
+    return rows
+
+
 # From a version to the next: a pure function of (table name, rows as Arrow table).
-MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1}
+MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1, 2: _from_2}
 
 
 def column_types(table: str) -> dict[str, type]:

@@ -1,6 +1,6 @@
 """Short makers of records that many tests need; what a test is about it says itself."""
 
-from devprof.records import Measurement
+from devprof.records import Measurement, OperatorTime
 
 
 def make_run(run_id="r1", **changes):
@@ -20,3 +20,21 @@ def make_run(run_id="r1", **changes):
         "step_s": 0.25,
     }
     return Measurement(**values | changes)
+
+
+def make_operator_time(signature="a", **changes):
+    """An operator that was timed on a board."""
+    values = {
+        "calibration_id": "c1",
+        "started_utc": "2026-01-01T00:00:00+00:00",
+        "devprof_version": "0",
+        "device": "board",
+        "device_key": "k",
+        "processor": "cpu",
+        "signature": signature,
+        "family": "conv",
+        "macs": 8.0,
+        "elements": 4.0,
+        "status": "ok",
+    }
+    return OperatorTime(**values | changes)

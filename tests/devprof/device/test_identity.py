@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devprof.device import identity, jetson, software
+from devprof.device.cores import largest_cache_bytes
 from devprof.device.jetson import PowerMode, parse_nvpmodel
 
 GPU = "Model: \t\t NVIDIA {}\nIRQ:   \t 40\nGPU UUID: \t GPU-{}\n"
@@ -62,6 +63,7 @@ class TestBoards:
         assert facts["board"] == "Vendor Box 12"
         assert (facts["cores_physical"], facts["cores_logical"]) == ("4", "8")
         assert facts["caches"] == "L1d 48 KiB, L2 1.25 MiB, L3 24 MiB"
+        assert largest_cache_bytes() == 24 << 20
         assert (facts["boost"], facts["smt"]) == ("on", "on")
         # A serial number that the maker did not fill in is none.
         assert "serial_hash" not in facts

@@ -6,15 +6,16 @@ import sys
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from makers import make_run
+from makers import make_operator_time, make_run
 
 import devprof
 from devprof.errors import StoreError
-from devprof.records import Measurement, StepTime
+from devprof.records import Measurement, OperatorTime, StepTime
 from devprof.store import schema
 from devprof.store.folder import (
     count_rows,
     ensure_writable,
+    measured_operators,
     read_finished,
     read_records,
     read_table,
@@ -52,8 +53,8 @@ def test_not_measured_is_null_in_the_file(tmp_path):
 def test_every_file_says_its_version(tmp_path):
     path = write_records(tmp_path, "runs", "x", [make_run()])
     file = pq.ParquetFile(path)
-    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"2"
-    assert file.read().column("schema_version").to_pylist() == [2]
+    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"3"
+    assert file.read().column("schema_version").to_pylist() == [3]
 
 
 def test_frames_of_the_public_api(tmp_path):
@@ -61,6 +62,8 @@ def test_frames_of_the_public_api(tmp_path):
     assert devprof.load_runs(tmp_path)["step_s"].tolist() == [0.25]
     assert devprof.load_steps(str(tmp_path))["step_ns"].tolist() == [5]
     assert devprof.load_power(tmp_path).empty
+    write_records(tmp_path, "operators", "c1", [make_operator_time(seconds=0.5)])
+    assert devprof.load_operators(tmp_path)["seconds"].tolist() == [0.5]
 
 
 def test_a_folder_that_is_not_there_says_how_to_make_one(tmp_path):
@@ -125,7 +128,14 @@ def test_version_1_is_read_with_nulls_for_what_it_did_not_measure(tmp_path):
     write_run(tmp_path, new)
     assert read_records(tmp_path, "runs", Measurement) == [new, old]
     table, _ = read_table(tmp_path, "runs")
-    assert table.column("schema_version").to_pylist() == [2, 2]
+    assert table.column("schema_version").to_pylist() == [3, 3]
+
+
+def test_version_2_is_read_as_it_is(tmp_path):
+    path = write_records(tmp_path, "runs", "old", [make_run(data_s=0.25)])
+    table = pq.read_table(path).set_column(0, "schema_version", pa.array([2]))
+    pq.write_table(table.replace_schema_metadata({schema.METADATA_KEY: b"2"}), path)
+    assert read_records(tmp_path, "runs", Measurement) == [make_run(data_s=0.25)]
 
 
 @pytest.mark.parametrize("columns", [["step_s", "model"], ["run_id"], ["schema_version", "warnings", "step_s"], []])
@@ -147,6 +157,15 @@ def test_a_sweep_learns_what_is_finished(tmp_path):
     write_run(tmp_path, make_run("c"))
     assert read_finished(tmp_path) == {("k", "c1", 0), ("k", "c1", 1), ("k", None, None)}
     assert read_finished(tmp_path, ok_only=True) == {("k", "c1", 0), ("k", None, None)}
+
+
+def test_a_calibration_learns_what_this_device_has_timed(tmp_path):
+    rows = [make_operator_time("a"), make_operator_time("b", status="oom"), make_operator_time("c", device_key="other")]
+    write_records(tmp_path, "operators", "c1", rows)
+    write_records(tmp_path, "operators", "c2", [make_operator_time("d")])
+    assert measured_operators(tmp_path, "k") == {"a", "b", "d"}
+    assert measured_operators(tmp_path, "new") == frozenset()
+    assert read_records(tmp_path, "operators", OperatorTime)[0] == rows[0]
 
 
 def test_the_parent_of_a_sweep_reads_without_pandas(tmp_path):
