@@ -161,7 +161,9 @@ class TestVersion1:
             pytest.fail("went in")
 
 
-@pytest.mark.parametrize(("processes", "stays"), [("", False), ("0", True), (str(os.getpid()), True)])
+@pytest.mark.parametrize(
+    ("processes", "stays"), [("", False), ("0", True), (str(os.getpid()), True)], ids=["none", "hidden", "alive"]
+)
 def test_groups_of_killed_emulations_are_swept(groups, fake_kernel, processes, stays):
     groups.unified()
     offer(groups, "fs")
