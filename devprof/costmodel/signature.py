@@ -33,9 +33,10 @@ def decode_signature(signature: str) -> tuple[str, list[Any], dict[str, Any]]:
         ValueError: If the text is no signature.
     """
     parts = json.loads(signature)
-    if not (isinstance(parts, list) and len(parts) == 3 and isinstance(parts[0], str)):
-        raise ValueError(f"not the signature of an operator: {signature[:80]!r}")
-    return parts[0], list(parts[1]), dict(parts[2])
+    types = (str, list, dict)
+    if isinstance(parts, list) and len(parts) == 3 and all(map(isinstance, parts, types)):
+        return parts[0], parts[1], parts[2]
+    raise ValueError(f"not the signature of an operator: {signature[:80]!r}")
 
 
 def is_tensor(value: Any) -> bool:
