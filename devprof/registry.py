@@ -20,6 +20,8 @@ EXTENSION_GROUP = "devprof.extensions"
 _OWN = {
     # A callable (model, mode, batch_size..., see devprof.costmodel.features.Tracer) -> features.
     "tracer": "devprof.tracing:trace_model",
+    # A callable (model, mode, ..., batch_size, see devprof.costmodel.step.StepTracer) -> a traced step.
+    "step_tracer": "devprof.tracing:trace_operators",
 }
 
 

@@ -42,6 +42,7 @@ MAY_IMPORT = {
 # Where a heavy library may be imported at the top of a module: the leaves that exist for it.
 HEAVY_AT_TOP = {
     "devprof/workloads/seeds.py": {"torch"},
+    "devprof/workloads/chains.py": {"torch"},
     "devprof/workloads/training.py": {"torch"},
     "devprof/costmodel/trace.py": {"torch"},
     "devprof/measure/replay.py": {"torch"},

@@ -26,11 +26,19 @@ from devprof.cli.common import (
 )
 from devprof.cli.sweeping import progress_bar, sigterm_as_interrupt
 from devprof.errors import MissingExtraError
-from devprof.measure.calibrate import REFERENCE_MODELS, Calibration, Traces, in_random_order, trace_operators
+from devprof.measure.calibrate import (
+    REFERENCE_MODELS,
+    STEPS,
+    Calibration,
+    Traces,
+    in_random_order,
+    trace_operators,
+)
 from devprof.measure.calibration import OperatorCall
 from devprof.records import Device, OperatorTime
 from devprof.store.folder import ensure_writable, measured_operators, write_records
 from devprof.units import format_seconds
+from devprof.workloads.names import CHAINS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,9 +78,10 @@ def command(
     """Time the operators of MODELs one by one and add them to the folder given with -o.
 
     Without MODEL, those of nineteen models of different kinds are timed, which between them call most of what others are made
-    of. Cost models fitted to the folder then know the device better: the time of a model that never ran there is the sum of
-    its operators. What the folder has of this device is not timed again, so the command grows it. Interrupt it whenever you
-    like: what is timed is kept.
+    of; and always ten whole steps of small synthetic networks, which show what a step costs beyond its operators. Cost models
+    fitted to the folder then know the device better: the time of a model that never ran there is the sum of its operators.
+    What the folder has of this device is not timed again, so the command grows it. Interrupt it whenever you like: what is
+    timed is kept.
     """
     stop_s = time.monotonic() + time_s
     log_to_stderr()
@@ -85,7 +94,9 @@ def command(
     work = _Work(Calibration(device, affinity=affinity), output)
     with progress_bar() as progress, sigterm_as_interrupt():
         try:
-            work.trace(models or REFERENCE_MODELS, batch_sizes, stop_s - (1 - _TRACING_SHARE) * time_s, progress)
+            work.trace(
+                [*CHAINS, *(models or REFERENCE_MODELS)], batch_sizes, stop_s - (1 - _TRACING_SHARE) * time_s, progress
+            )
             work.choose(device, again=again)
             work.time(stop_s, progress)
         except KeyboardInterrupt:
@@ -117,6 +128,7 @@ class _Work:
         self._calibration = calibration
         self._output = output
         self._traces = Traces()
+        self._measured: frozenset[str] = frozenset()
         self._to_do: list[OperatorCall] = []
         self._rows: list[OperatorTime] = []
 
@@ -133,8 +145,8 @@ class _Work:
 
     def choose(self, device: Device, *, again: bool) -> None:
         """What the folder has of this device is finished, unless it is wanted again."""
-        measured = frozenset() if again else measured_operators(self._output, device.key)
-        self._to_do = in_random_order(self._traces.operators.values(), measured)
+        self._measured = frozenset() if again else measured_operators(self._output, device.key)
+        self._to_do = in_random_order(self._traces.operators.values(), self._measured)
         kept = len(self._traces.operators) - len(self._to_do)
         if kept:
             click.echo(
@@ -143,9 +155,14 @@ class _Work:
 
     def time(self, stop_s: float, progress: Progress) -> None:
         """Time what is left to do, and store it now and then and at the end, whatever ends it."""
-        bar = progress.add_task("timing operators", total=len(self._to_do))
         stored_s = time.monotonic()
         try:
+            bar = progress.add_task("timing steps", total=len(STEPS))
+            for row in self._calibration.time_steps(self._measured, stop_s=stop_s):
+                self._rows.append(row)
+                progress.advance(bar)
+            progress.remove_task(bar)
+            bar = progress.add_task("timing operators", total=len(self._to_do))
             with contextlib.closing(self._calibration.time_operators(self._to_do, stop_s=stop_s)) as rows:
                 for row in rows:
                     self._rows.append(row)
@@ -162,13 +179,15 @@ class _Work:
 
     def summary(self) -> dict[str, Any]:
         """What was done, as plain data."""
-        timed = [row for row in self._rows if row.status == "ok"]
+        operators = [row for row in self._rows if row.family != "step"]
+        timed = [row for row in operators if row.status == "ok"]
         return {
             "calibration_id": self._calibration.id,
             "operators": len(self._traces.operators),
             "timed": len(timed),
-            "failed": len(self._rows) - len(timed),
-            "missing": len(self._to_do) - len(self._rows),
+            "failed": len(operators) - len(timed),
+            "missing": len(self._to_do) - len(operators),
+            "steps": len(self._rows) - len(operators),
             "families": _families(timed),
             "failures": _failures(self._rows),
             "left_out": self._traces.left_out,

@@ -11,6 +11,7 @@ from devprof.cli.common import echo_json, json_option, log_to_stderr, stdout_tab
 
 if TYPE_CHECKING:
     from devprof.costmodel.evaluate import ErrorReport
+    from devprof.costmodel.suggest import Probe
     from devprof.costmodel.summary import CostReport
 
 
@@ -23,22 +24,29 @@ _ENOUGH_FAMILIES = 9
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The cost model's file."
 )
+@click.option("--suggest", type=click.IntRange(1), help="Name so many models that are worth measuring next.")
+@click.option("--device", help="With --suggest: the device to measure on.  [default: a new one]")
 @json_option
-def command(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
+def command(folders: tuple[Path, ...], output: Path, suggest: int | None, device: str | None, as_json: bool) -> None:
     """Fit a cost model to all runs in the measurement folders DIR... and print its errors.
+
+    Operators that `devprof calibrate` timed are used, too: a device that was only calibrated can be predicted.
 
     Errors are those on model families (and models) that were left out of the fit, one after the other: what to expect for a
     model that was never measured. Models are traced once and kept in a cache (DEVPROF_CACHE), so a second fit is quick.
     """
-    from devprof.cli.tables import load_all_runs
+    from devprof.cli.tables import load_all_operators, load_all_runs
     from devprof.costmodel.model import CostModel
 
     log_to_stderr()
-    model = CostModel.fit(load_all_runs(folders))
+    operators = load_all_operators(folders)
+    model = CostModel.fit(load_all_runs(folders, may_be_empty=operators is not None), operators=operators)
+    probes = model.suggest(suggest, device) if suggest is not None else []
     model.save(output)
     report = model.report
     if as_json:
-        echo_json({"output": str(output), "devices": model.devices, **report.to_dict()})
+        found = [_named(probe) for probe in probes]
+        echo_json({"output": str(output), "devices": model.devices, "suggested": found, **report.to_dict()})
         return
     stdout_table(
         "Errors of step time on what was left out of the fit", _COLUMNS, [_row(error) for error in report.errors]
@@ -46,6 +54,11 @@ def command(folders: tuple[Path, ...], output: Path, as_json: bool) -> None:
     if any(error.mape is not None for error in report.memory_errors):
         stdout_table("Errors of peak memory", _COLUMNS, [_row(error) for error in report.memory_errors])
     _show_remarks(report)
+    if probes:
+        click.echo("Worth measuring next, the most telling first:")
+        for probe in probes:
+            one = _named(probe)
+            click.echo(f"  devprof measure {one['model']} --mode {one['mode']} --batch-size {one['batch_size']} -o DIR")
     click.echo(f"{output}: fitted to {report.used_rows} of {report.total_rows} runs on {', '.join(model.devices)}")
 
 
@@ -57,6 +70,11 @@ _COLUMNS += [
     ("within 20 %", True),
     ("90 % interval covers", True),
 ]
+
+
+def _named(probe: Probe) -> dict[str, str | int]:
+    own = probe.configuration
+    return {"model": own.model, "mode": own.mode, "batch_size": probe.batch_size}
 
 
 def _percent(value: float | None) -> str:
@@ -84,6 +102,8 @@ def _show_remarks(report: CostReport) -> None:
             "models are rough there, and their intervals wide; each further kind helps more than a further size",
             err=True,
         )
+    for text in report.suspects:
+        click.echo(f"suspicious: {text}", err=True)
     for reason, count in report.rejected.items():
         click.echo(f"left out {count} run(s): {reason}", err=True)
     for model, reason in report.dropped_models.items():

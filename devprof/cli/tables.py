@@ -7,27 +7,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from devprof.errors import StoreError
-from devprof.store.folder import load_runs, read_records
+from devprof.store.folder import load_operators, load_runs, read_records
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_all_runs", "read_all"]
+__all__ = ["load_all_operators", "load_all_runs", "read_all"]
 
 Record = TypeVar("Record")
 
 
-def load_all_runs(folders: Sequence[Path]) -> pd.DataFrame:
+def load_all_runs(folders: Sequence[Path], *, may_be_empty: bool = False) -> pd.DataFrame:
     """The runs of all folders, one table.
 
     Raises:
-        StoreError: If a folder does not exist, or there is no run in any of them.
+        StoreError: If a folder does not exist, or there is no run in any of them and that is not allowed.
     """
-    frames = [frame for folder in folders if not (frame := load_runs(folder)).empty]
+    every = [load_runs(folder) for folder in folders]
+    frames = [frame for frame in every if not frame.empty]
+    if not frames and may_be_empty:
+        return every[0]
     if not frames:
         raise StoreError(
             f"there are no runs in {', '.join(map(str, folders))}; measure some: devprof measure MODEL -o DIR"
         )
+    import pandas as pd
+
+    return pd.concat(frames, ignore_index=True)
+
+
+def load_all_operators(folders: Sequence[Path]) -> pd.DataFrame | None:
+    """The operators that were timed in all folders, one table; ``None`` where there are none."""
+    frames = [frame for folder in folders if not (frame := load_operators(folder)).empty]
+    if not frames:
+        return None
     import pandas as pd
 
     return pd.concat(frames, ignore_index=True)

@@ -14,6 +14,8 @@ From few measurements of some models on a device to any model on it. The way of 
 - ``base``: seconds as a sum over kinds of work. ``effects``: what siblings say beyond it. ``pool``: fits both to kin devices.
 - ``memory``: peak bytes as a non-negative sum of what a step holds.
 - ``corrections``: how a measured model corrects its own prediction.
+- ``operator_times``: what single operators take. ``calibrated``: a step as their sum. ``calibrations``: from a table of them.
+- ``suggest``: which models are worth measuring.
 - ``predictor``: base, effects, corrections and interval of one cost on one device. ``fitting``: makes it.
 - ``devices``: all predictors of all devices of a table.
 - ``heldout``: residuals of what was left out. ``interval``: 90 % intervals from them. ``evaluate``: errors from them.

@@ -5,19 +5,39 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from devprof.costmodel.base import BaseModel
+from devprof.costmodel.calibrated import Calibrated
+from devprof.costmodel.calibrations import (
+    CALIBRATED_WIDTHS,
+    DeviceOperators,
+    calibrate_device,
+    chain_observations,
+    opinion_weight,
+)
 from devprof.costmodel.evaluate import ErrorReport, error_reports
+from devprof.costmodel.features import Tracer
 from devprof.costmodel.fitting import Modes, fit_memory_predictor, fit_time_predictors
-from devprof.costmodel.interval import Residuals
+from devprof.costmodel.heldout import PROBED
+from devprof.costmodel.interval import Residuals, Widths
 from devprof.costmodel.pool import Pool, kin_groups
 from devprof.costmodel.predictor import Predictor
 from devprof.costmodel.samples import Configuration, Observation, Sample, memory_observations, time_observations
+from devprof.costmodel.step import StepTracer
 from devprof.costmodel.summary import Coefficient, describe_coefficients
 from devprof.errors import MissingExtraError
+from devprof.records import MODES
+from devprof.units import format_seconds
 
 __all__ = ["DeviceModel", "Fitted", "fit_devices"]
+
+# A device with few probes, known by its operators and by kin devices: each says as much as the other.
+_BESIDE_KIN = 0.5
+# No model is a hundred times as slow as its counted work says; a row in milliseconds is.
+_ABSURD = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +48,13 @@ class DeviceModel:
         time: Of seconds per step.
         memory: Of peak bytes; ``None`` where no peak was measured.
         configurations: What was measured.
+        calibrated: What its operators say; ``None`` where none was timed.
     """
 
     time: Predictor
     memory: Predictor | None
     configurations: tuple[Configuration, ...]
+    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +66,7 @@ class Fitted:
         errors: Errors of step times on what was left out.
         memory_errors: The same of peak memory.
         coefficients: What work costs on each device.
+        suspects: Measurements that nothing else of their device agrees with.
         kin: For each device, the others that it was fitted together with.
         notes: How intervals were found where residuals were too few.
     """
@@ -52,36 +75,62 @@ class Fitted:
     errors: tuple[ErrorReport, ...]
     memory_errors: tuple[ErrorReport, ...]
     coefficients: tuple[Coefficient, ...]
+    suspects: tuple[str, ...]
     kin: Mapping[str, tuple[str, ...]]
     notes: Mapping[str, str]
 
 
-def fit_devices(samples: Sequence[Sample]) -> Fitted:
+def fit_devices(
+    samples: Sequence[Sample],
+    calibrations: Mapping[str, DeviceOperators],
+    tracer: Tracer,
+    step_tracer: StepTracer,
+) -> Fitted:
     """Fits every device: kin devices together, each with its own corrections and intervals.
 
     Args:
-        samples: At least one.
+        samples: What was measured; may be empty where a device was calibrated.
+        calibrations: Operators by device.
+        tracer: Gives the features of a model.
+        step_tracer: Gives the operators of a model.
 
     Raises:
         MissingExtraError: If scipy or threadpoolctl is not installed.
     """
-    by_device: dict[str, list[Sample]] = defaultdict(list)
+    by_device: dict[str, list[Sample]] = {}
+    for name in (*(sample.device for sample in samples), *calibrations):
+        by_device.setdefault(name, [])
     for sample in samples:
         by_device[sample.device].append(sample)
-    pools = kin_groups(time_observations(samples))
+    observations = time_observations(samples)
+    for device, operators in calibrations.items():
+        # A device that was measured well needs no synthetic networks among its models.
+        if _is_little(by_device[device]):
+            observations += chain_observations(device, operators, tracer)
+    pools = kin_groups(observations)
     with _single_thread():
         times = {device: found for pool in pools for device, found in fit_time_predictors(pool).items()}
     pool_of = {device: pool for pool in pools for device in pool.devices}
     errors: list[ErrorReport] = []
     memory_errors: list[ErrorReport] = []
     coefficients: list[Coefficient] = []
+    suspects: list[str] = []
     notes: dict[str, str] = {}
     devices: dict[str, DeviceModel] = {}
     for device, own in by_device.items():
         time, modes = times[device]
-        observations = time_observations(own)
-        errors += _reports(device, modes, observations)
-        coefficients += _coefficients(device, time, observations)
+        calibrated = None
+        if device in calibrations:
+            calibrated, steps = calibrate_device(calibrations[device], time_observations(own), step_tracer)
+            if not _is_little(own):
+                weight = opinion_weight(calibrations[device], calibrated, steps, modes)
+                time = replace(time, opinion_weight=weight)
+            else:
+                time = _little_known(time, alone=len(pool_of[device].devices) == 1)
+        measured = [one for one in pool_of[device].observations if one.device == device]
+        errors += _reports(device, modes, measured)
+        coefficients += _coefficients(device, time, measured)
+        suspects += _suspects(device, time, measured)
         notes |= {f"{device}, {mode}": widths.note for mode, widths in time.widths.items()}
         memory = None
         peaks = memory_observations(own)
@@ -89,9 +138,22 @@ def fit_devices(samples: Sequence[Sample]) -> Fitted:
             memory, modes = fit_memory_predictor(peaks)
             memory_errors += _reports(device, modes, peaks)
             notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
-        devices[device] = DeviceModel(time, memory, tuple(dict.fromkeys(sample.configuration for sample in own)))
+        configurations = tuple(dict.fromkeys(sample.configuration for sample in own))
+        devices[device] = DeviceModel(time, memory, configurations, calibrated)
     kin = {device: _others(pool_of[device], device) for device in by_device}
-    return Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), kin, notes)
+    return Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects), kin, notes)
+
+
+def _is_little(samples: Sequence[Sample]) -> bool:
+    return len({sample.configuration for sample in samples}) < PROBED
+
+
+def _little_known(time: Predictor, *, alone: bool) -> Predictor:
+    """The predictor of a device with at most a few probes, known by its operators and perhaps by kin devices."""
+    if not alone:
+        return replace(time, opinion_weight=_BESIDE_KIN)
+    widths: dict[str, Widths] = dict.fromkeys(MODES, CALIBRATED_WIDTHS)
+    return replace(time, opinion_weight=1.0, probed=True, widths=widths, other_widths=widths)
 
 
 def _single_thread() -> contextlib.AbstractContextManager[object]:
@@ -111,6 +173,19 @@ def _reports(device: str, modes: Modes, observations: Iterable[Observation]) -> 
         for mode, count in rows.items()
         for report in error_reports(device, mode, modes.get(mode, Residuals()), count)
     ]
+
+
+def _suspects(device: str, time: Predictor, observations: Sequence[Observation]) -> list[str]:
+    """Measurements that are a hundred times what the others say, or a hundredth: most likely in another unit."""
+    found = []
+    for one in observations:
+        own = one.configuration
+        expected = float(time.regression.curve(one.features, np.array([one.batch_size]))[0])
+        if max(one.value / expected, expected / one.value) > _ABSURD:
+            measured, others = format_seconds(one.value), format_seconds(expected)
+            what = f"{own.model} {own.mode} batch {one.batch_size} on {device}"
+            found.append(f"{what}: measured {measured}, the other rows say about {others}; is the unit the same?")
+    return found
 
 
 def _coefficients(device: str, time: Predictor, observations: Sequence[Observation]) -> list[Coefficient]:

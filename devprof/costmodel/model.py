@@ -9,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from devprof.costmodel.base import BaseModel
+from devprof.costmodel.calibrations import CALIBRATED_BATCH, collect_operators
 from devprof.costmodel.devices import DeviceModel, fit_devices
 from devprof.costmodel.families import model_kind
 from devprof.costmodel.features import Features, Tracer
 from devprof.costmodel.persist import read_state, write_state
 from devprof.costmodel.samples import Configuration, Samples, collect_samples
 from devprof.costmodel.state import dump_configuration, dump_device, load_configuration, load_device
+from devprof.costmodel.step import StepTracer
+from devprof.costmodel.suggest import Probe, suggest_probes
 from devprof.costmodel.summary import CostReport
 from devprof.costmodel.table import PREDICTED_COLUMNS, predict_table
 from devprof.errors import CostModelError, UnknownNameError
@@ -39,30 +43,44 @@ class CostModel:
         features: Mapping[Configuration, Features],
         report: CostReport,
         tracer: Tracer | None = None,
+        step_tracer: StepTracer | None = None,
     ) -> None:
         self._devices = dict(devices)
         self._features = dict(features)
         self._report = report
         self._tracer = tracer
+        self._step_tracer = step_tracer
 
     @classmethod
-    def fit(cls, frame: pd.DataFrame, *, tracer: Tracer | None = None) -> CostModel:
+    def fit(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        operators: pd.DataFrame | None = None,
+        tracer: Tracer | None = None,
+        step_tracer: StepTracer | None = None,
+    ) -> CostModel:
         """Fits a cost model to measured runs.
 
         Args:
             frame: One row per run, columns as the fields of :class:`devprof.records.Measurement`. ``device``,
                 ``model``, ``batch_size`` and ``step_s`` must be there. Failed, inference and throttled runs are left
                 out and counted.
+            operators: One row per timed operator, columns as the fields of :class:`devprof.records.OperatorTime`: what
+                ``devprof calibrate`` found. Its devices need no row in ``frame``.
             tracer: Gives the features of a model; by default the installed one, which builds the model by its name.
+            step_tracer: Gives the operators of a model, with the same default.
 
         Raises:
             CostModelError: If nothing is left to learn from; the text lists why.
             MissingExtraError: If a needed package is not installed.
         """
-        collected = collect_samples(frame, tracer or resolve("tracer"))
-        if not collected.samples:
+        calibrations = {} if operators is None else collect_operators(operators)
+        tracers = (tracer or resolve("tracer"), step_tracer or resolve("step_tracer"))
+        collected = collect_samples(frame, tracers[0])
+        if not collected.samples and not calibrations:
             raise CostModelError(_nothing_left(collected))
-        fitted = fit_devices(collected.samples)
+        fitted = fit_devices(collected.samples, calibrations, *tracers)
         report = CostReport(
             total_rows=collected.total_rows,
             used_rows=sum(sample.rows for sample in collected.samples),
@@ -71,11 +89,12 @@ class CostModel:
             errors=fitted.errors,
             memory_errors=fitted.memory_errors,
             coefficients=fitted.coefficients,
+            suspects=fitted.suspects,
             kin=fitted.kin,
             interval_notes={name: note for name, note in fitted.notes.items() if note},
         )
         features = {sample.configuration: sample.features for sample in collected.samples}
-        return cls(fitted.devices, features, report, tracer)
+        return cls(fitted.devices, features, report, tracer, step_tracer)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -138,7 +157,7 @@ class CostModel:
         chosen = self._device(device, mode)
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
-        steps = chosen.time.predict_sizes(configuration, features, batch_sizes)
+        steps = chosen.time.predict_sizes(configuration, features, batch_sizes, self._opinion(chosen, configuration))
         if chosen.memory is None:
             return [Estimate(one.value, one.low, one.high, one.basis) for one in steps]
         peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
@@ -173,6 +192,26 @@ class CostModel:
         """
         return self._features_of(self._complete(self._device(device, mode), model, mode, image_size, num_classes))
 
+    def suggest(self, count: int, device: str | None = None) -> list[Probe]:
+        """The configurations worth measuring next, the most telling first; see :mod:`devprof.costmodel.suggest`.
+
+        Args:
+            count: How many.
+            device: A device of the fit, whose measured configurations are known already; ``None`` for a new one like those.
+
+        Raises:
+            UnknownNameError: If the device is not known.
+        """
+        chosen = self._device(device, MODES[0]) if device is not None else next(iter(self._devices.values()))
+        measured = {} if device is None else chosen.time.measured
+        known = [Probe(one, size, self._features_of(one)) for one, sizes in measured.items() for size in sizes]
+        sizes = Counter(size for one in self._devices.values() for own in one.time.measured.values() for size in own)
+        usual = sizes.most_common(1)[0][0]
+        candidates = [Probe(one, usual, features) for one, features in self._features.items() if one not in measured]
+        base = chosen.time.regression
+        assert isinstance(base, BaseModel)
+        return suggest_probes(base, candidates, known, count)
+
     def predict_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Predicts every row of a table.
 
@@ -203,12 +242,15 @@ class CostModel:
         write_state(path, {"devices": devices, "features": json.dumps(features), "report": report})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, tracer: Tracer | None = None) -> CostModel:
+    def load(
+        cls, path: str | os.PathLike[str], *, tracer: Tracer | None = None, step_tracer: StepTracer | None = None
+    ) -> CostModel:
         """Reads a model that :meth:`save` wrote; it predicts the same to the last bit.
 
         Args:
             path: The file.
             tracer: For models that were not in the fit; by default the installed one.
+            step_tracer: For models that were not measured on a calibrated device; by default the installed one.
 
         Raises:
             CostModelError: If the file is no cost model, is damaged, holds an untrusted type or has another schema.
@@ -225,7 +267,7 @@ class CostModel:
             raise CostModelError(f"{os.fspath(path)}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CostModelError(f"{os.fspath(path)} is damaged ({error!r}): fit it again") from error
-        return cls(devices, features, report, tracer)
+        return cls(devices, features, report, tracer, step_tracer)
 
     def _device(self, device: str, mode: str) -> DeviceModel:
         if mode not in MODES:
@@ -233,7 +275,10 @@ class CostModel:
         chosen = self._devices.get(device)
         if chosen is None:
             raise UnknownNameError(
-                "device", device, self._devices, "Run `devprof measure` on it, then `devprof fit` with its folder."
+                "device",
+                device,
+                self._devices,
+                "Run `devprof measure` or `devprof calibrate` on it, then `devprof fit` with its folder.",
             )
         return chosen
 
@@ -257,6 +302,15 @@ class CostModel:
             image_size if image_size is not None else _commonest([one.image_size for one in alike]),
             num_classes if num_classes is not None else _commonest([one.num_classes for one in alike]),
         )
+
+    def _opinion(self, device: DeviceModel, configuration: Configuration) -> tuple[int, float] | None:
+        """What the sum over its operators says of a model that was not measured on a calibrated device."""
+        if device.calibrated is None or configuration in device.time.corrections:
+            return None
+        tracer = self._step_tracer or resolve("step_tracer")
+        own = configuration
+        step = tracer(own.model, own.mode, own.image_size, own.num_classes, CALIBRATED_BATCH)
+        return CALIBRATED_BATCH, device.calibrated.seconds(step)
 
     def _features_of(self, configuration: Configuration) -> Features:
         features = self._features.get(configuration)

@@ -70,6 +70,7 @@ class Predictor:
         widths: Half widths of the interval by mode and basis, for image models.
         other_widths: The same for models of other kinds.
         probed: Whether so little was measured on the device that intervals come from kin devices treated likewise.
+        opinion_weight: How much a sum over the operators of a model counts beside the base, between 0 and 1.
     """
 
     regression: Regression
@@ -80,17 +81,30 @@ class Predictor:
     widths: Mapping[str, Widths]
     other_widths: Mapping[str, Widths]
     probed: bool = False
+    opinion_weight: float = 0.0
 
     def predict(self, configuration: Configuration, features: Features, batch_size: int) -> Interval:
         """The cost of a step of a configuration at a batch size."""
         return self.predict_sizes(configuration, features, [batch_size])[0]
 
     def predict_sizes(
-        self, configuration: Configuration, features: Features, batch_sizes: Sequence[int]
+        self,
+        configuration: Configuration,
+        features: Features,
+        batch_sizes: Sequence[int],
+        opinion: tuple[int, float] | None = None,
     ) -> list[Interval]:
-        """The costs of a step of a configuration at several batch sizes."""
-        curve = self.regression.curve(features, np.array([0.0, *batch_sizes]))
-        fixed, values = float(curve[0]), curve[1:]
+        """The costs of a step of a configuration at several batch sizes.
+
+        Args:
+            configuration: What is trained.
+            features: Its work.
+            batch_sizes: Samples per step.
+            opinion: Another estimate of the cost, with its batch size; not asked where the configuration was measured.
+        """
+        asked = batch_sizes if opinion is None else [*batch_sizes, opinion[0]]
+        curve = self.regression.curve(features, np.array([0.0, *asked]))
+        fixed, values = float(curve[0]), curve[1 : len(batch_sizes) + 1]
         own = self.corrections.get(configuration)
         if own is not None:
             corrected = own.apply(fixed, values)
@@ -99,6 +113,8 @@ class Predictor:
                 for value, size in zip(corrected, batch_sizes, strict=True)
             ]
         effect = math.exp(self.effects.of(configuration.model, configuration.mode))
+        if opinion is not None:
+            effect *= (opinion[1] / (float(curve[-1]) * effect)) ** self.opinion_weight
         basis, width = self._basis(configuration)
         spread = math.exp(width)
         centres = (float(value) * effect for value in values)
@@ -107,7 +123,7 @@ class Predictor:
     def _basis(self, configuration: Configuration) -> tuple[str, float]:
         """What the interval of a configuration that was not measured stands on, and its half width."""
         widths, factor = self._widths(configuration)
-        if configuration.mode not in self.widths:
+        if configuration.mode not in self.widths and not self.probed:
             return "new-family", factor * widths.new_family
         if (configuration.model, configuration.mode) in self.effects.measured:
             basis = "known-model"

@@ -11,7 +11,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["decode_signature", "encode_signature", "is_tensor", "tensor_shapes"]
+__all__ = [
+    "decode_signature",
+    "encode_signature",
+    "is_tensor",
+    "step_of",
+    "step_signature",
+    "tensor_shapes",
+]
+
+# Whole steps of small networks stand in a table of operators, too: they show what a step costs beyond its operators.
+_STEP = "devprof.step"
 
 
 def encode_signature(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -37,6 +47,19 @@ def decode_signature(signature: str) -> tuple[str, list[Any], dict[str, Any]]:
     if isinstance(parts, list) and len(parts) == 3 and all(map(isinstance, parts, types)):
         return parts[0], parts[1], parts[2]
     raise ValueError(f"not the signature of an operator: {signature[:80]!r}")
+
+
+def step_signature(model: str, mode: str, batch_size: int) -> str:
+    """The signature under which a whole training step stands in a table of operators."""
+    return encode_signature(_STEP, (model, mode, batch_size), {})
+
+
+def step_of(signature: str) -> tuple[str, str, int] | None:
+    """Model, mode and batch size of a whole step; ``None`` for an operator."""
+    if not signature.startswith(f'["{_STEP}"'):
+        return None
+    model, mode, batch_size = decode_signature(signature)[1]
+    return str(model), str(mode), int(batch_size)
 
 
 def is_tensor(value: Any) -> bool:

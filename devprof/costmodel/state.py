@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 import numpy as np
 
 from devprof.costmodel.base import COLUMNS, BaseModel
+from devprof.costmodel.calibrated import PARTS, Calibrated
 from devprof.costmodel.corrections import Correction
 from devprof.costmodel.devices import DeviceModel
 from devprof.costmodel.effects import Effects
 from devprof.costmodel.interval import Widths
 from devprof.costmodel.memory import MEMORY_COLUMNS, MemoryModel
+from devprof.costmodel.operator_times import OperatorTimes, TimedOperator
 from devprof.costmodel.predictor import Predictor, Regression
 from devprof.costmodel.samples import Configuration
 from devprof.errors import CostModelError
@@ -44,6 +46,7 @@ def dump_device(device: DeviceModel) -> dict[str, Any]:
         "time": _dump(device.time),
         "memory": None if device.memory is None else _dump(device.memory),
         "configurations": json.dumps([dump_configuration(one) for one in device.configurations]),
+        "calibrated": None if device.calibrated is None else _dump_calibrated(device.calibrated),
     }
 
 
@@ -55,7 +58,27 @@ def load_device(data: Mapping[str, Any]) -> DeviceModel:
     """
     memory = data["memory"]
     configurations = tuple(load_configuration(one) for one in json.loads(data["configurations"]))
-    return DeviceModel(_load(data["time"]), None if memory is None else _load(memory), configurations)
+    calibrated = None if data["calibrated"] is None else _load_calibrated(data["calibrated"])
+    return DeviceModel(_load(data["time"]), None if memory is None else _load(memory), configurations, calibrated)
+
+
+def _dump_calibrated(calibrated: Calibrated) -> dict[str, Any]:
+    return {
+        "operators": json.dumps([astuple(one) for one in calibrated.times.timed]),
+        "parts": list(PARTS),
+        "costs": np.array(calibrated.costs),
+        "overlap": calibrated.overlap,
+    }
+
+
+def _load_calibrated(data: Mapping[str, Any]) -> Calibrated:
+    if list(data["parts"]) != list(PARTS):
+        raise CostModelError("the calibration has other parts than this devprof: fit it again")
+    timed = [
+        TimedOperator(str(signature), str(family), float(macs), float(elements), float(seconds))
+        for signature, family, macs, elements, seconds in json.loads(data["operators"])
+    ]
+    return Calibrated(OperatorTimes(timed), tuple(float(cost) for cost in data["costs"]), float(data["overlap"]))
 
 
 def _dump(predictor: Predictor) -> dict[str, Any]:
@@ -74,6 +97,7 @@ def _dump(predictor: Predictor) -> dict[str, Any]:
         "widths": {mode: asdict(widths) for mode, widths in predictor.widths.items()},
         "other_widths": {mode: asdict(widths) for mode, widths in predictor.other_widths.items()},
         "probed": predictor.probed,
+        "opinion_weight": predictor.opinion_weight,
     }
 
 
@@ -114,4 +138,5 @@ def _load(data: Mapping[str, Any]) -> Predictor:
         widths={str(mode): Widths(**widths) for mode, widths in data["widths"].items()},
         other_widths={str(mode): Widths(**widths) for mode, widths in data["other_widths"].items()},
         probed=bool(data["probed"]),
+        opinion_weight=float(data["opinion_weight"]),
     )

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Protocol
 
-__all__ = ["Operator", "Step"]
+from devprof.errors import CostModelError
+
+__all__ = ["STEP_VERSION", "Operator", "Step", "StepTracer"]
+
+# History: 1 = the first form.
+STEP_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +63,45 @@ class Step:
     saved_bytes: int
     live_bytes: tuple[int, ...]
     storages: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The step as plain JSON types, with its version."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "operators"}
+        operators = [[*astuple(operator), count] for operator, count in self.operators.items()]
+        return {"step_version": STEP_VERSION, **plain, "operators": operators}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Step:
+        """The step that :meth:`to_dict` wrote.
+
+        Raises:
+            CostModelError: If the dictionary has another version or lacks something.
+        """
+        if data.get("step_version") != STEP_VERSION:
+            raise CostModelError("this traced step has another version than this devprof reads: trace the model again")
+        try:
+            operators = Counter({Operator(*fields_): int(count) for *fields_, count in data["operators"]})
+            lists = {name: tuple(int(size) for size in data[name]) for name in ("live_bytes", "storages")}
+            numbers = {name: int(data[name]) for name in _NUMBERS}
+            return cls(operators=operators, **lists, **numbers)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CostModelError(f"this traced step is damaged ({error!r}): trace the model again") from error
+
+
+_NUMBERS = (
+    "batch_size",
+    "parameters",
+    "trainable_parameters",
+    "trainable_tensors",
+    "buffer_bytes",
+    "batch_bytes",
+    "saved_bytes",
+)
+
+
+class StepTracer(Protocol):
+    """Finds out which operators a training step of a named model calls at a batch size."""
+
+    def __call__(self, model: str, mode: str, image_size: int | None, num_classes: int | None, batch_size: int) -> Step:
+        """The step of one configuration; arguments and errors as :class:`devprof.costmodel.features.Tracer`."""
+        ...

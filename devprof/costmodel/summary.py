@@ -52,6 +52,7 @@ class CostReport:
         errors: Errors on left-out families and models, by device and mode.
         memory_errors: The same for peak memory, by device.
         coefficients: What work costs on each device in each mode.
+        suspects: Measurements that nothing else of their device agrees with.
         kin: For each device, the others that it was fitted together with.
         interval_notes: How interval widths were found where residuals were too few, by device and mode.
     """
@@ -63,6 +64,7 @@ class CostReport:
     errors: tuple[ErrorReport, ...] = ()
     memory_errors: tuple[ErrorReport, ...] = ()
     coefficients: tuple[Coefficient, ...] = ()
+    suspects: tuple[str, ...] = ()
     kin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interval_notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -81,6 +83,7 @@ class CostReport:
             errors=tuple(ErrorReport(**one) for one in data["errors"]),
             memory_errors=tuple(ErrorReport(**one) for one in data["memory_errors"]),
             coefficients=tuple(Coefficient(**one) for one in data["coefficients"]),
+            suspects=tuple(data["suspects"]),
             kin={device: tuple(others) for device, others in data["kin"].items()},
             interval_notes=dict(data["interval_notes"]),
         )

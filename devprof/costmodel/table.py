@@ -116,9 +116,14 @@ class _Queries:
             with np.errstate(invalid="ignore"):
                 wrong |= (values != np.floor(values)) & ~np.isnan(values) | (values < 1)
         for row in np.flatnonzero(wrong):
-            self._blame(row, f"{name} must be a positive whole number, got {column.iloc[row]!r}")
+            self._blame(row, f"{name} must be a positive whole number, got {_plain(column.iloc[row])!r}")
         return values
 
     def _blame(self, row: Any, reason: str) -> None:
         if not self._wrong[row]:
             self.errors[row], self._wrong[row] = reason, True
+
+
+def _plain(value: Any) -> Any:
+    """A value as a user wrote it, not as numpy shows it."""
+    return value.item() if hasattr(value, "item") else value

@@ -14,9 +14,10 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
+from devprof.costmodel.signature import step_signature
 from devprof.device.identity import installed_version
 from devprof.errors import MeasureError
 from devprof.measure.calibration import (
@@ -32,10 +33,20 @@ from devprof.measure.calibration import (
     encode_message,
 )
 from devprof.measure.child import Child, started
+from devprof.measure.harness import MeasureOptions, measure_workload
 from devprof.measure.protocol import Failed
-from devprof.records import MODES, Device, OperatorStatus, OperatorTime
+from devprof.records import MODES, Device, OperatorStatus, OperatorTime, Workload
+from devprof.workloads.names import CHAINS
 
-__all__ = ["CALIBRATOR", "REFERENCE_MODELS", "Calibration", "Traces", "in_random_order", "trace_operators"]
+__all__ = [
+    "CALIBRATOR",
+    "REFERENCE_MODELS",
+    "STEPS",
+    "Calibration",
+    "Traces",
+    "in_random_order",
+    "trace_operators",
+]
 
 CALIBRATOR = (sys.executable, "-m", "devprof.measure.calibrator")
 # Models of different families: between them they call the kinds of operators that vision models are made of, in small and
@@ -61,6 +72,11 @@ REFERENCE_MODELS = (
     "seed:lstm",
     "seed:mlp",
 )
+# Whole steps of synthetic networks show what a step costs beyond its operators. Each runs in a process of its own, as every
+# measured model does: what an allocator has seen before decides whether memory must be found anew, which on a PC was half of
+# the time of a step.
+STEPS = tuple(Workload(model=model, mode=mode, batch_size=16) for model in CHAINS for mode in MODES)
+_STEP_OPTIONS = MeasureOptions(min_time_s=0.5, min_steps=5, phase_steps=0, timeout_s=120.0)
 _log = logging.getLogger(__name__)
 _RESTARTS = 5
 # From one event to the next: importing torch on a slow board, or a very large operator.
@@ -167,6 +183,24 @@ class Calibration:
         self._affinity = affinity
         self._worker = worker
         self._versions: str | None = None
+
+    def time_steps(self, measured: Collection[str], *, stop_s: float) -> Iterator[OperatorTime]:
+        """Time the steps of :data:`STEPS`, a row each.
+
+        Args:
+            measured: Signatures that have a row already.
+            stop_s: Moment of ``time.monotonic`` after which no step begins.
+        """
+        options = replace(_STEP_OPTIONS, affinity=self._affinity)
+        for workload in STEPS:
+            signature = step_signature(workload.model, workload.mode, workload.batch_size)
+            if signature in measured or time.monotonic() >= stop_s:
+                continue
+            run, _ = measure_workload(workload, self._device, options)
+            status: OperatorStatus = "ok" if run.status == "ok" else "oom" if run.status == "oom" else "error"
+            timed = Timed(0, status, run.error, run.step_s, run.first_step_s, None, run.steps)
+            self._versions = run.versions or self._versions
+            yield self._row(OperatorCall(signature, "step", 0.0, 0.0), timed)
 
     def time_operators(
         self, operators: Sequence[OperatorCall], *, stop_s: float

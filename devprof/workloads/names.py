@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from devprof.errors import MissingExtraError, UnknownNameError, WorkloadError
 
 __all__ = [
+    "CHAINS",
     "DATA_SOURCES",
     "DEFAULT_CLASSES",
     "DEFAULT_IMAGE_SIZE",
@@ -27,6 +28,10 @@ __all__ = [
     "split_name",
 ]
 
+# The synthetic networks of a calibration, see :mod:`devprof.workloads.chains`.
+CHAINS = tuple(
+    f"devprof.workloads.chains:{name}" for name in ("narrow", "convolutions", "bottlenecks", "tokens", "wide")
+)
 SEED_NAMES = ("seed:cnn", "seed:lstm", "seed:mlp", "seed:net")
 
 # The models that the package documents; it gives no dependable way to list them.

@@ -1,6 +1,8 @@
 """A small made-up world: architectures whose work is known exactly, and a device whose costs are known exactly."""
 
+import json
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,10 @@ import pytest
 from devprof.costmodel.base import COLUMNS, work
 from devprof.costmodel.families import model_family
 from devprof.costmodel.features import WORK, Features
+from devprof.costmodel.operators import FAMILIES
 from devprof.costmodel.samples import Configuration, Observation
+from devprof.costmodel.signature import step_signature
+from devprof.costmodel.step import Operator, Step
 from devprof.errors import CostModelError
 
 # Multiply-accumulates or elements per sample of an architecture of size 1 in one pass over it, by operator family.
@@ -115,6 +120,96 @@ def made_up_rows(
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def made_up_step(model, mode="full", image_size=None, num_classes=None, batch_size=16):
+    """One operator for each kind of work, as large as the whole of it."""
+    features = made_up_features(model, mode, image_size, num_classes)
+    amounts = dict(zip(WORK, features.work(np.array([batch_size]))[0], strict=True))
+    operators = Counter()
+    for phase in ("forward", "backward"):
+        for family in FAMILIES:
+            macs = amounts.get(f"{phase}_{family}_macs", 0.0)
+            elements = amounts[f"{phase}_{family}_elements"] or macs / 100
+            if elements:
+                shape = {"t": [batch_size, max(1, round(elements / batch_size))], "d": "float32"}
+                signature = json.dumps([f"aten.{family}.{phase}", [shape], {}], separators=(",", ":"))
+                operators[Operator(signature, phase == "backward", family, macs, elements)] += 1
+    return Step(
+        batch_size=batch_size,
+        operators=operators,
+        parameters=round(features.parameters),
+        trainable_parameters=round(features.trainable_parameters),
+        trainable_tensors=round(features.trainable_tensors),
+        buffer_bytes=0,
+        batch_bytes=0,
+        saved_bytes=0,
+        live_bytes=(),
+        storages=(round(features.peak_bytes(np.array([batch_size]))[0]),),
+    )
+
+
+def true_operator_s(operator):
+    """An operator alone on the made-up device."""
+    return 2e-6 + 1e-10 * operator.macs + 2e-9 * operator.elements
+
+
+def true_calibrated_s(step):
+    """A whole step there: its operators, and what they do not show alone."""
+    alone = sum(count * true_operator_s(operator) for operator, count in step.operators.items())
+    return 1.05 * alone + 1e-9 * sum(step.storages) + 3e-8 * step.trainable_parameters
+
+
+CALIBRATED = tuple(f"{kind}{size}" for kind in ("plain", "thin", "token") for size in (1, 2, 3, 5, 8, 13))
+CHAIN_STEPS = ("plain1", "plain4", "thin2", "token2", "cross1")
+
+
+def made_up_operators(device="board", models=CALIBRATED, chains=CHAIN_STEPS):
+    """A table as ``devprof calibrate`` would make it; the chains are models of the made-up world."""
+    steps = [made_up_step(model, mode) for model in models for mode in ("full", "head")]
+    distinct = {operator.signature: operator for step in steps for operator in step.operators}
+    for size in (16, 64, 256):
+        signature = json.dumps(["aten.relu.default", [{"t": [size], "d": "float32"}], {}], separators=(",", ":"))
+        distinct[signature] = Operator(signature, False, "elementwise", 0.0, 2.0 * size)
+    common = {"device": device, "processor": "cpu", "status": "ok"}
+    rows = [
+        common
+        | {
+            "signature": one.signature,
+            "family": one.family,
+            "macs": one.macs,
+            "elements": one.elements,
+            "seconds": true_operator_s(one),
+        }
+        for one in distinct.values()
+    ]
+    for model in chains:
+        for mode in ("full", "head"):
+            seconds = true_calibrated_s(made_up_step(model, mode))
+            signature = step_signature(model, mode, 16)
+            sizes = {"family": "step", "macs": 0.0, "elements": 0.0}
+            rows.append(common | sizes | {"signature": signature, "seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def step_tracer():
+    return made_up_step
+
+
+@pytest.fixture
+def make_operators():
+    return made_up_operators
+
+
+@pytest.fixture
+def true_calibrated():
+    return true_calibrated_s
+
+
+@pytest.fixture
+def true_operator():
+    return true_operator_s
 
 
 @pytest.fixture

@@ -175,7 +175,36 @@ def test_a_table_of_questions_is_answered_row_by_row(model):
     assert "unknown device" in answers.error[30]
     assert "not an architecture" in answers.error[40]
     assert answers.error[50] == "device is empty"
+    assert answers.fits.isna().all()
     assert np.isnan(answers.step_s[30])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("batch_size", float("nan"), "batch_size is empty"),
+        ("batch_size", 0, "batch_size must be a positive whole number, got 0"),
+        ("batch_size", 2.5, "batch_size must be a positive whole number"),
+        ("batch_size", float("inf"), "batch_size must be"),
+        ("image_size", "large", "image_size must be a positive whole number, got 'large'"),
+        ("mode", "half", "mode must be one of full, head"),
+    ],
+)
+def test_a_bad_question_of_a_table_says_what_is_wrong_with_it(model, column, value, reason):
+    good = {"device": "board", "model": "plain1", "mode": "full", "batch_size": 4, "image_size": None}
+    answers = model.predict_frame(pd.DataFrame([good, good | {column: value}, good]))
+    assert answers.error.notna().tolist() == [False, True, False]
+    assert reason in answers.error[1]
+    assert answers.step_s.isna().tolist() == [False, True, False]
+
+
+def test_a_table_knows_the_memory_of_each_device(model):
+    bound = model.predict("board", "plain4", "full", 16).memory_hi_bytes
+    rows = [
+        {"device": "board", "model": "plain4", "batch_size": 16, "memory_limit_bytes": bound * share}
+        for share in (2, 0.5)
+    ]
+    assert model.predict_frame(pd.DataFrame(rows)).fits.tolist() == [True, False]
 
 
 def test_a_table_without_devices_is_an_error(model):
@@ -219,6 +248,16 @@ def test_the_report_is_honest_about_rows_and_errors(make_rows, tracer):
     assert any("per multiply-accumulate" in str(one) for one in report.coefficients)
     assert "largest residual times" in report.interval_notes["board, full"]
     assert json.loads(json.dumps(report.to_dict()))["used_rows"] == 36
+
+
+def test_rows_in_another_unit_are_suspicious(make_rows, tracer):
+    rows = make_rows(modes=("full",))
+    rows.loc[rows.model == "thin3", "step_s"] *= 1000
+    report = CostModel.fit(rows, tracer=tracer).report
+    assert len(report.suspects) == 2
+    assert "thin3 full batch 4 on board: measured" in report.suspects[0]
+    assert "is the unit the same?" in report.suspects[0]
+    assert CostModel.fit(make_rows(), tracer=tracer).report.suspects == ()
 
 
 def test_nothing_left_says_what_is_missing(make_rows, tracer):
