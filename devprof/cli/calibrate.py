@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # The part of the time after which models that are not traced yet are left out.
 _TRACING_SHARE = 0.5
+# The part of what tracing left after which no synthetic network is run any more.
+_STEPS_SHARE = 0.5
 # What a killed parent loses at the most.
 _SAVE_EVERY_S = 30.0
 
@@ -158,7 +160,8 @@ class _Work:
         stored_s = time.monotonic()
         try:
             bar = progress.add_task("timing steps", total=len(STEPS))
-            for row in self._calibration.time_steps(self._measured, stop_s=stop_s):
+            steps_stop_s = stored_s + _STEPS_SHARE * (stop_s - stored_s)
+            for row in self._calibration.time_steps(self._measured, stop_s=steps_stop_s):
                 self._rows.append(row)
                 progress.advance(bar)
             progress.remove_task(bar)
