@@ -21,9 +21,9 @@ from devprof.costmodel.calibrations import (
 from devprof.costmodel.evaluate import ErrorReport, error_reports
 from devprof.costmodel.features import Tracer
 from devprof.costmodel.fitting import Modes, fit_memory_predictor, fit_time_predictors
-from devprof.costmodel.heldout import PROBED
+from devprof.costmodel.heldout import is_little
 from devprof.costmodel.interval import Residuals, Widths
-from devprof.costmodel.pool import Pool, kin_groups
+from devprof.costmodel.pool import kin_groups
 from devprof.costmodel.predictor import Predictor
 from devprof.costmodel.samples import Configuration, Observation, Sample, memory_observations, time_observations
 from devprof.costmodel.step import StepTracer
@@ -98,14 +98,12 @@ def fit_devices(
         MissingExtraError: If scipy or threadpoolctl is not installed.
     """
     by_device: dict[str, list[Sample]] = {}
-    for name in (*(sample.device for sample in samples), *calibrations):
-        by_device.setdefault(name, [])
     for sample in samples:
-        by_device[sample.device].append(sample)
+        by_device.setdefault(sample.device, []).append(sample)
     observations = time_observations(samples)
     for device, operators in calibrations.items():
         # A device that was measured well needs no synthetic networks among its models.
-        if _is_little(by_device[device]):
+        if is_little(by_device.setdefault(device, [])):
             observations += chain_observations(device, operators, tracer)
     pools = kin_groups(observations)
     with _single_thread():
@@ -122,12 +120,12 @@ def fit_devices(
         calibrated = None
         if device in calibrations:
             calibrated, steps = calibrate_device(calibrations[device], time_observations(own), step_tracer)
-            if not _is_little(own):
+            if not is_little(own):
                 weight = opinion_weight(calibrations[device], calibrated, steps, modes)
                 time = replace(time, opinion_weight=weight)
             else:
                 time = _little_known(time, alone=len(pool_of[device].devices) == 1)
-        measured = [one for one in pool_of[device].observations if one.device == device]
+        measured = pool_of[device].of(device)
         errors += _reports(device, modes, measured)
         coefficients += _coefficients(device, time, measured)
         suspects += _suspects(device, time, measured)
@@ -140,12 +138,8 @@ def fit_devices(
             notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
         configurations = tuple(dict.fromkeys(sample.configuration for sample in own))
         devices[device] = DeviceModel(time, memory, configurations, calibrated)
-    kin = {device: _others(pool_of[device], device) for device in by_device}
+    kin = {device: tuple(other for other in pool_of[device].devices if other != device) for device in by_device}
     return Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects), kin, notes)
-
-
-def _is_little(samples: Sequence[Sample]) -> bool:
-    return len({sample.configuration for sample in samples}) < PROBED
 
 
 def _little_known(time: Predictor, *, alone: bool) -> Predictor:
@@ -194,7 +188,3 @@ def _coefficients(device: str, time: Predictor, observations: Sequence[Observati
     for one in observations:
         by_mode[one.configuration.mode].append(one)
     return [row for mode, own in by_mode.items() for row in describe_coefficients(device, mode, time.regression, own)]
-
-
-def _others(pool: Pool, device: str) -> tuple[str, ...]:
-    return tuple(other for other in pool.devices if other != device)

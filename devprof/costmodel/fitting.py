@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from devprof.costmodel.effects import Effects
 from devprof.costmodel.families import model_family, model_kind
-from devprof.costmodel.heldout import PROBED, device_residuals, memory_residuals, time_residuals
+from devprof.costmodel.heldout import device_residuals, is_little, memory_residuals, time_residuals
 from devprof.costmodel.interval import Groups, Residuals, Widths, calibrate
 from devprof.costmodel.memory import fit_memory
 from devprof.costmodel.pool import Pool
@@ -32,10 +32,10 @@ def fit_time_predictors(pool: Pool) -> dict[str, tuple[Predictor, Modes]]:
     residuals = time_residuals(pool, fitted)
     found: dict[str, tuple[Predictor, Modes]] = {}
     for device in pool.devices:
-        own = [one for one in pool.observations if one.device == device]
+        own = pool.of(device)
         modes = {mode: one for (name, mode), one in residuals.items() if name == device}
         probed: dict[str, Residuals] = {}
-        if len({one.configuration for one in own}) < PROBED:
+        if is_little(own):
             probed = device_residuals(pool, fitted, len(own))
         predictor = _assemble(own, fitted.bases[device], fitted.known(device), _join(modes, probed))
         found[device] = replace(predictor, probed=bool(probed)), modes

@@ -16,9 +16,9 @@ from devprof.costmodel.interval import Residuals
 from devprof.costmodel.memory import fit_memory
 from devprof.costmodel.pool import FittedPool, Pool
 from devprof.costmodel.predictor import Regression, by_configuration, correction_of
-from devprof.costmodel.samples import Observation
+from devprof.costmodel.samples import Observation, Sample
 
-__all__ = ["PROBED", "device_residuals", "memory_residuals", "time_residuals"]
+__all__ = ["PROBED", "device_residuals", "is_little", "memory_residuals", "time_residuals"]
 
 Rows = npt.NDArray[np.int64]
 Collected = defaultdict[str, list[float]]
@@ -28,6 +28,11 @@ ByMode = dict[tuple[str, str], Residuals]
 # A device with fewer measured configurations than this has too few residuals of its own.
 PROBED = 8
 _DRAWS = 8
+
+
+def is_little(measured: Iterable[Observation | Sample]) -> bool:
+    """Whether a device was measured with fewer than :data:`PROBED` configurations."""
+    return len({one.configuration for one in measured}) < PROBED
 
 
 def by_family(observation: Observation) -> str:
@@ -102,10 +107,8 @@ def _leave_model_to_kin(book: _Book, fitted: FittedPool, rows: Rows) -> None:
         own = np.array([row for row in rows if pool.observations[row].device == device])
         if len(own) == len(rows):
             continue
-        labels = [pool.labels[row] for row in own]
-        kept = np.setdiff1d(fitted.rows, own)
         logs = np.log([pool.observations[row].value for row in own])
-        book.add_rows(pool, own, "kin", logs - fitted.base_logs(own) - fitted.effects(labels, kept))
+        book.add_rows(pool, own, "kin", logs - fitted.base_logs(own) - fitted.effects_without(own))
 
 
 def _leave_batch_sizes_out(book: _Book, observations: Sequence[Observation], bases: Mapping[str, Regression]) -> None:
@@ -154,7 +157,7 @@ def device_residuals(pool: Pool, fitted: FittedPool, probes: int, *, seed: int =
     random = np.random.default_rng(seed)
     book = _Book()
     for device, own in pool.rows_of(lambda one: one.device).items():
-        if len({pool.observations[row].configuration for row in own}) < PROBED or len(pool.devices) < 2:
+        if is_little(pool.of(device)) or len(pool.devices) < 2:
             continue
         for _ in range(_DRAWS):
             kept = random.choice(own, min(probes, len(own) - 1), replace=False)

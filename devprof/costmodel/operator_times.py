@@ -74,14 +74,9 @@ def operator_sizes(signature: str) -> Array:
 def _convolution_sizes(name: str, args: Sequence[Any]) -> Array:
     shapes = [tuple(one["t"]) for one in args if is_tensor(one)]
     gradient = "backward" in name
-    inputs, weight = (shapes[1], shapes[2]) if gradient else (shapes[0], shapes[1])
-    stride = next((one for one in args if isinstance(one, list) and one and isinstance(one[0], int)), [1])
-    if gradient:
-        wanted = args[10]
-        stride = args[4]
-        flags = 2.0 * int(bool(wanted[0])) + int(bool(wanted[1]))
-    else:
-        flags = 0.0
+    # A backward call has the gradient of the output before the operands of the forward one.
+    inputs, weight, stride = (shapes[1], shapes[2], args[4]) if gradient else (shapes[0], shapes[1], args[3])
+    flags = 2.0 * bool(args[10][0]) + bool(args[10][1]) if gradient else 0.0
     return np.array(
         [
             math.log2(math.prod(inputs[2:]) * inputs[0]),
@@ -105,10 +100,13 @@ class _Kind:
     weights: Array
 
     def log_seconds(self, macs: float, elements: float, sizes: Array) -> float:
-        law = float(np.log(self.law @ np.array([1.0, macs, elements])))
-        if not len(self.weights):
-            return law
-        return law + float(np.clip(_kernel(sizes[None, :], self.sizes)[0] @ self.weights, -_CLIP, _CLIP))
+        left = float(np.clip(_kernel(sizes[None, :], self.sizes)[0] @ self.weights, -_CLIP, _CLIP))
+        return math.log(_by_law(self.law, macs, elements)) + left
+
+
+def _by_law(law: Array, macs: float, elements: float) -> float:
+    """Seconds of an operator by the law of its kind."""
+    return float(law @ np.array([1.0, macs, elements]))
 
 
 def _kernel(left: Array, right: Array) -> Array:
@@ -157,7 +155,7 @@ class OperatorTimes:
         law = self._families.get(family)
         if law is None:
             law = np.median(np.array(list(self._families.values())), axis=0)
-        return float(law @ np.array([1.0, macs, elements]))
+        return _by_law(law, macs, elements)
 
     def _law(self, own: Sequence[TimedOperator]) -> Array:
         rows = np.array([[1.0, one.macs, one.elements] for one in own])
@@ -173,11 +171,6 @@ class OperatorTimes:
         law = self._law(own) if len(own) >= _OWN_LAW else self._families[own[0].family]
         chosen = own[:_MOST_NEIGHBOURS]
         sizes = np.stack([operator_sizes(one.signature) for one in chosen])
-        left = np.array(
-            [
-                math.log(self._known[one.signature] / float(law @ np.array([1.0, one.macs, one.elements])))
-                for one in chosen
-            ]
-        )
+        left = np.array([math.log(self._known[one.signature] / _by_law(law, one.macs, one.elements)) for one in chosen])
         kernel = _kernel(sizes, sizes) + _TIMING_SD**2 * np.eye(len(chosen))
         return _Kind(law, sizes, np.linalg.solve(kernel, left))

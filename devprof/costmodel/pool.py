@@ -125,6 +125,10 @@ class Pool:
         """A fit to all observations but some."""
         return self.fit(np.setdiff1d(np.arange(len(self.observations)), out), near)
 
+    def of(self, device: str) -> list[Observation]:
+        """The observations of one device."""
+        return [one for one in self.observations if one.device == device]
+
     def rows_of(self, key: Callable[[Observation], str]) -> dict[str, Rows]:
         """The rows of each group."""
         groups: dict[str, list[int]] = {}
@@ -168,22 +172,13 @@ class FittedPool:
             for device, own in zip(self.pool.devices, costs, strict=True)
         }
 
-    def effects(self, labels: Sequence[Label], rows: Rows | None = None) -> Array:
-        """The expected log of measured over base of what is labelled.
-
-        Args:
-            labels: What to predict.
-            rows: The used observations to learn it from; all of them if ``None``.
-        """
-        used = [self.pool.labels[row] for row in self.rows]
-        if rows is None:
-            carried: Array = covariance(labels, used) @ self.pulls
-            return carried
-        chosen = np.isin(self.rows, rows)
-        kept = [label for label, is_chosen in zip(used, chosen, strict=True) if is_chosen]
-        own = covariance(kept, kept) + NOISE_SD**2 * np.eye(len(kept))
-        partly: Array = covariance(labels, kept) @ np.linalg.solve(own, self.residuals[chosen])
-        return partly
+    def effects_without(self, out: Rows) -> Array:
+        """The expected log of measured over base of some used observations, learned from the other ones."""
+        kept = ~np.isin(self.rows, out)
+        rows, shared = self.rows[kept], self.pool._effects  # noqa: SLF001 - one idea in two classes
+        own = shared[np.ix_(rows, rows)] + NOISE_SD**2 * np.eye(len(rows))
+        expected: Array = shared[np.ix_(out, rows)] @ np.linalg.solve(own, self.residuals[kept])
+        return expected
 
     def known(self, device: str) -> Effects:
         """What is known of models and families on a device of the pool."""
@@ -192,7 +187,7 @@ class FittedPool:
         families = dict.fromkeys(family for family, _ in models)
         labels = [Label(family, model, mode, device) for family, model in models for mode in modes]
         others = [Label(family, "", mode, device) for family in families for mode in modes]
-        logs = self.effects([*labels, *others])
+        logs = covariance([*labels, *others], [self.pool.labels[row] for row in self.rows]) @ self.pulls
         return Effects(
             {(label.model, label.mode): float(log) for label, log in zip(labels, logs, strict=False)},
             {(label.family, label.mode): float(log) for label, log in zip(others, logs[len(labels) :], strict=True)},
@@ -207,7 +202,8 @@ class FittedPool:
 
     def log_errors(self, rows: Rows) -> Array:
         """Log of measured over predicted, effects included, of observations that were not used."""
-        expected = self.base_logs(rows) + self.effects([self.pool.labels[row] for row in rows])
+        carried = self.pool._effects[np.ix_(rows, self.rows)] @ self.pulls  # noqa: SLF001
+        expected = self.base_logs(rows) + carried
         errors: Array = self.pool._logs[rows] - expected  # noqa: SLF001
         return errors
 

@@ -31,6 +31,7 @@ from devprof.measure.calibration import (
     TraceRequest,
     decode_message,
     encode_message,
+    operator_status,
 )
 from devprof.measure.child import Child, started
 from devprof.measure.harness import MeasureOptions, measure_workload
@@ -197,8 +198,7 @@ class Calibration:
             if signature in measured or time.monotonic() >= stop_s:
                 continue
             run, _ = measure_workload(workload, self._device, options)
-            status: OperatorStatus = "ok" if run.status == "ok" else "oom" if run.status == "oom" else "error"
-            timed = Timed(0, status, run.error, run.step_s, run.first_step_s, None, run.steps)
+            timed = Timed(0, operator_status(run.status), run.error, run.step_s, run.first_step_s, None, run.steps)
             self._versions = run.versions or self._versions
             yield self._row(OperatorCall(signature, "step", 0.0, 0.0), timed)
 
@@ -253,13 +253,13 @@ class Calibration:
                     elif isinstance(event, Prepared):
                         self._versions = json.dumps(event.versions, sort_keys=True)
                     elif isinstance(event, Failed):
-                        return ("oom" if event.status == "oom" else "error"), event.error
+                        return operator_status(event.status), event.error
             except TimeoutError as error:
                 return "error", f"ended, because {error}"
             status, reason = child.verdict()
             if child.process.returncode == 0 and at.begun is None:
                 return None
-            return ("oom" if status == "oom" else "error"), reason
+            return operator_status(status), reason
 
     def _row(self, operator: OperatorCall, timed: Timed) -> OperatorTime:
         return OperatorTime(

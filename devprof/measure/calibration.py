@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devprof.measure.protocol import Failed
-from devprof.records import Mode, OperatorStatus
+from devprof.records import Mode, OperatorStatus, Status
 
 __all__ = [
     "Begun",
@@ -24,6 +24,7 @@ __all__ = [
     "Traced",
     "decode_message",
     "encode_message",
+    "operator_status",
 ]
 
 
@@ -106,6 +107,11 @@ class Timed:
     seconds_first: float | None = None
     faults: float | None = None
     calls: int | None = None
+
+
+def operator_status(status: Status) -> OperatorStatus:
+    """What the end of a run or of a child means for the operator that it was at."""
+    return status if status in ("ok", "oom") else "error"
 
 
 Event = Traced | Prepared | Begun | Timed | Failed

@@ -28,6 +28,7 @@ from devprof.measure.calibration import (
     TraceRequest,
     decode_message,
     encode_message,
+    operator_status,
 )
 from devprof.measure.inside import FAILURES, die_with_parent, failed_by, software_versions
 from devprof.measure.operands import needed_bytes
@@ -170,7 +171,7 @@ def _time_one(index: int, operator: OperatorCall, processor: str, budget_s: floa
         return Timed(index, "unsupported", " ".join(str(error).split()))
     except FAILURES as error:
         failed = failed_by(error)
-        return Timed(index, "oom" if failed.status == "oom" else "error", failed.error)
+        return Timed(index, operator_status(failed.status), failed.error)
     return Timed(index, "ok", None, found.seconds, found.seconds_first, found.faults, found.calls)
 
 
