@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devprof.measure.protocol import Failed
-from devprof.records import Mode, OperatorStatus, Status
+from devprof.records import Mode, OperatorStatus
 
 __all__ = [
     "Begun",
@@ -109,9 +109,9 @@ class Timed:
     calls: int | None = None
 
 
-def operator_status(status: Status) -> OperatorStatus:
+def operator_status(status: str) -> OperatorStatus:
     """What the end of a run or of a child means for the operator that it was at."""
-    return status if status in ("ok", "oom") else "error"
+    return "ok" if status == "ok" else "oom" if status == "oom" else "error"
 
 
 Event = Traced | Prepared | Begun | Timed | Failed
