@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from devprof.costmodel.operator_times import OperatorTimes, TimedOperator
 from devprof.costmodel.operators import PRODUCTS
-from devprof.costmodel.solver import Whitener, maximise_posterior
+from devprof.costmodel.solver import Whitener, maximise_posterior, whitening
 from devprof.costmodel.step import Operator, Step
 
 __all__ = ["PARTS", "Calibrated", "MeasuredStep", "fit_calibrated"]
@@ -116,9 +116,6 @@ def fit_calibrated(
         steps: Whole steps that were measured; may be none.
         overlap: As in the base: 1 on a CPU.
         times: What was made of ``timed`` before; made here if ``None``.
-
-    Raises:
-        MissingExtraError: If scipy is not installed.
     """
     times = OperatorTimes(timed) if times is None else times
     first = _first_costs(timed)
@@ -142,7 +139,8 @@ def fit_calibrated(
 
         return np.log(total) / overlap, slopes
 
-    parameters = maximise_posterior(model, logs, Whitener(covariance), _SDS, np.zeros(len(PARTS)))
+    whiten = Whitener([(np.arange(len(steps)), whitening(covariance))])
+    parameters = maximise_posterior(model, logs, whiten, _SDS, np.zeros(len(PARTS)))
     return Calibrated(times, tuple(float(cost) for cost in first * np.exp(parameters)), overlap)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devprof.costmodel.interval import Residuals
+from devprof.costmodel.leaveout import LeaveOut
 from devprof.costmodel.memory import fit_memory
 from devprof.costmodel.pool import FittedPool, Pool
 from devprof.costmodel.predictor import Regression, by_configuration, correction_of
@@ -78,12 +79,12 @@ def time_residuals(pool: Pool, fitted: FittedPool) -> ByMode:
         pool: What was measured on kin devices.
         fitted: The fit to all of it.
     """
-    book = _Book()
+    book, left_out = _Book(), LeaveOut(fitted)
     models, families = pool.rows_of(by_model), pool.rows_of(by_family)
     for rows in models.values():
         if len(models) < 2:
             break
-        without = pool.without(rows, fitted)
+        without = left_out.without(rows)
         book.add_rows(pool, rows, "models", without.log_errors(rows))
         _leave_batch_sizes_out(book, [pool.observations[row] for row in rows], without.bases)
         if len(pool.devices) > 1:
@@ -91,7 +92,7 @@ def time_residuals(pool: Pool, fitted: FittedPool) -> ByMode:
     for rows in families.values():
         if len(families) < 2:
             break
-        book.add_rows(pool, rows, "families", pool.without(rows, fitted).log_errors(rows))
+        book.add_rows(pool, rows, "families", left_out.without(rows).log_errors(rows))
     if len(models) < 2:
         _leave_batch_sizes_out(book, pool.observations, fitted.bases)
     return book.close()

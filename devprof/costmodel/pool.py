@@ -18,7 +18,7 @@ import numpy.typing as npt
 from devprof.costmodel.base import BaseModel, combine, overlap_of, parameter_shape, shares, start, work_matrix
 from devprof.costmodel.effects import NOISE_SD, Effects, Label, covariance
 from devprof.costmodel.samples import Observation
-from devprof.costmodel.solver import Whitener, maximise_posterior
+from devprof.costmodel.solver import Whitener, maximise_posterior, whitening
 from devprof.errors import CostModelError
 
 __all__ = ["FittedPool", "Pool", "kin_groups"]
@@ -66,8 +66,16 @@ class Pool:
         return work_matrix((one.features, one.batch_size) for one in self.observations)
 
     @cached_property
-    def _logs(self) -> Array:
+    def measured(self) -> Array:
+        """Log seconds of the observations."""
         return np.log([one.value for one in self.observations])
+
+    @cached_property
+    def sds(self) -> Array:
+        """Standard deviation of each parameter around 0: first of what is shared, then of each device's own."""
+        shape = parameter_shape()
+        count = len(self.devices)
+        return shape.sds if count == 1 else np.concatenate([shape.sds, *[shape.own_sds] * count])
 
     @cached_property
     def _device(self) -> Rows:
@@ -77,10 +85,11 @@ class Pool:
     def _start(self) -> Array:
         # From the device that is known best: costs of devices differ too much to start from all of them.
         own = self._device == np.bincount(self._device).argmax()
-        return start(self._works[own], np.exp(self._logs[own]))
+        return start(self._works[own], np.exp(self.measured[own]))
 
     @cached_property
-    def _effects(self) -> Array:
+    def effects(self) -> Array:
+        """Covariance of what the base does not explain of the observations, without noise."""
         return covariance(self.labels, self.labels)
 
     def fit(self, rows: Rows | None = None, near: FittedPool | None = None) -> FittedPool:
@@ -89,37 +98,71 @@ class Pool:
         Args:
             rows: The observations to learn from; all if ``None``.
             near: A fit of this pool to start from.
-
-        Raises:
-            MissingExtraError: If scipy is not installed.
         """
         chosen = np.arange(len(self.observations)) if rows is None else rows
-        works, device = self._works[chosen], self._device[chosen]
-        shape = parameter_shape()
-        whiten = Whitener(self._effects[np.ix_(chosen, chosen)] + NOISE_SD**2 * np.eye(len(chosen)))
-        count, width = len(self.devices), len(shape.sds)
+        whiten = self.whitener(chosen)
+        first = np.zeros(len(self.sds)) if near is None else near.parameters
 
         def model(parameters: Array) -> tuple[Array, Callable[[], Array]]:
-            parts = works * self._costs(parameters)[device]
+            return self.logs(parameters, chosen), lambda: self.slopes(parameters, chosen)
 
-            def jacobian() -> Array:
-                slopes = shares(parts, self.overlap) @ shape.matrix
-                if count == 1:
-                    return slopes
-                wide = np.zeros((len(chosen), width * (count + 1)))
-                wide[:, :width] = slopes
-                for number in range(count):
-                    mine = device == number
-                    wide[mine, width * (number + 1) : width * (number + 2)] = slopes[mine]
-                return wide
+        parameters = maximise_posterior(model, self.measured[chosen], whiten, self.sds, first)
+        return self.at(parameters, chosen, whiten)
 
-            return np.log(combine(parts, self.overlap)), jacobian
+    def at(self, parameters: Array, rows: Rows, whiten: Whitener | None = None) -> FittedPool:
+        """What some parameters leave unexplained of some observations."""
+        residuals = self.measured[rows] - self.logs(parameters, rows)
+        whiten = self.whitener(rows) if whiten is None else whiten
+        return FittedPool(self, rows, parameters, residuals, whiten.undo(whiten(residuals)))
 
-        sds = shape.sds if count == 1 else np.concatenate([shape.sds, *[shape.own_sds] * count])
-        first = np.zeros(len(sds)) if near is None else near.parameters
-        parameters = maximise_posterior(model, self._logs[chosen], whiten, sds, first)
-        residuals = self._logs[chosen] - model(parameters)[0]
-        return FittedPool(self, chosen, parameters, residuals, whiten.undo(whiten(residuals)))
+    def whitener(self, rows: Rows) -> Whitener:
+        """Makes the errors of some observations independent; those of different families are."""
+        place = {row: number for number, row in enumerate(rows)}
+        blocks = []
+        for every, inverse in self._blocks:
+            own = np.array([row for row in every if row in place], dtype=np.int64)
+            if len(own):
+                places = np.array([place[row] for row in own])
+                blocks.append((places, inverse if len(own) == len(every) else self._whitening(own)))
+        return Whitener(blocks)
+
+    @cached_property
+    def _blocks(self) -> list[tuple[Rows, Array]]:
+        return [(rows, self._whitening(rows)) for rows in self.rows_of(lambda one: one.family).values()]
+
+    def _whitening(self, rows: Rows) -> Array:
+        return whitening(self.effects[np.ix_(rows, rows)] + NOISE_SD**2 * np.eye(len(rows)))
+
+    def logs(self, parameters: Array, rows: Rows) -> Array:
+        """Log seconds of some observations by the base alone."""
+        return np.log(combine(self._parts(parameters, rows), self.overlap))
+
+    def slopes(self, parameters: Array, rows: Rows) -> Array:
+        """How :meth:`logs` moves with each parameter, shape (rows, parameters)."""
+        shape = parameter_shape()
+        own = shares(self._parts(parameters, rows), self.overlap) @ shape.matrix
+        count, width = len(self.devices), len(shape.sds)
+        if count == 1:
+            return own
+        wide = np.zeros((len(rows), width * (count + 1)))
+        wide[:, :width] = own
+        for number in range(count):
+            mine = self._device[rows] == number
+            wide[mine, width * (number + 1) : width * (number + 2)] = own[mine]
+        return wide
+
+    def pulled(self, parameters: Array, rows: Rows, values: Array) -> Array:
+        """The transpose of :meth:`slopes` times values, shape (parameters,), without the matrix."""
+        shape = parameter_shape()
+        moved = shares(self._parts(parameters, rows), self.overlap) * values[:, None]
+        count = len(self.devices)
+        own = np.array([moved[self._device[rows] == number].sum(axis=0) for number in range(count)]) @ shape.matrix
+        whole: Array = own[0] if count == 1 else np.concatenate([own.sum(axis=0), *own])
+        return whole
+
+    def _parts(self, parameters: Array, rows: Rows) -> Array:
+        parts: Array = self._works[rows] * self.costs(parameters)[self._device[rows]]
+        return parts
 
     def without(self, out: Rows, near: FittedPool) -> FittedPool:
         """A fit to all observations but some."""
@@ -136,7 +179,7 @@ class Pool:
             groups.setdefault(key(one), []).append(row)
         return {name: np.array(rows) for name, rows in groups.items()}
 
-    def _costs(self, parameters: Array) -> Array:
+    def costs(self, parameters: Array) -> Array:
         """Seconds per unit, shape (devices, columns)."""
         shape = parameter_shape()
         blocks = parameters.reshape(-1, len(shape.sds))
@@ -166,7 +209,7 @@ class FittedPool:
     @cached_property
     def bases(self) -> Mapping[str, BaseModel]:
         """The base of each device."""
-        costs = self.pool._costs(self.parameters)  # noqa: SLF001 - one idea in two classes
+        costs = self.pool.costs(self.parameters)
         return {
             device: BaseModel(tuple(float(cost) for cost in own), self.pool.overlap)
             for device, own in zip(self.pool.devices, costs, strict=True)
@@ -174,8 +217,10 @@ class FittedPool:
 
     def effects_without(self, out: Rows) -> Array:
         """The expected log of measured over base of some used observations, learned from the other ones."""
-        kept = ~np.isin(self.rows, out)
-        rows, shared = self.rows[kept], self.pool._effects  # noqa: SLF001 - one idea in two classes
+        shared = self.pool.effects
+        # Those of other families say nothing of them.
+        kept = ~np.isin(self.rows, out) & (shared[np.ix_(out, self.rows)] > 0).any(axis=0)
+        rows = self.rows[kept]
         own = shared[np.ix_(rows, rows)] + NOISE_SD**2 * np.eye(len(rows))
         expected: Array = shared[np.ix_(out, rows)] @ np.linalg.solve(own, self.residuals[kept])
         return expected
@@ -196,15 +241,12 @@ class FittedPool:
 
     def base_logs(self, rows: Rows) -> Array:
         """Log seconds of observations by the base alone."""
-        pool = self.pool
-        parts = pool._works[rows] * pool._costs(self.parameters)[pool._device[rows]]  # noqa: SLF001
-        return np.log(combine(parts, pool.overlap))
+        return self.pool.logs(self.parameters, rows)
 
     def log_errors(self, rows: Rows) -> Array:
         """Log of measured over predicted, effects included, of observations that were not used."""
-        carried = self.pool._effects[np.ix_(rows, self.rows)] @ self.pulls  # noqa: SLF001
-        expected = self.base_logs(rows) + carried
-        errors: Array = self.pool._logs[rows] - expected  # noqa: SLF001
+        expected = self.base_logs(rows) + self.pool.effects[np.ix_(rows, self.rows)] @ self.pulls
+        errors: Array = self.pool.measured[rows] - expected
         return errors
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from devprof.errors import MissingExtraError
 
-__all__ = ["Whitener", "maximise_posterior", "solve_non_negative"]
+__all__ = ["Whitener", "huber_loss", "huber_weights", "maximise_posterior", "solve_non_negative", "whitening"]
 
 Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 _MOST_ITERATIONS = 10_000
 # Whitened residuals beyond this many standard deviations count by their size, no longer by its square.
@@ -47,29 +48,49 @@ def solve_non_negative(matrix: Array, target: Array) -> Array:
     return solution
 
 
+def whitening(covariance: Array) -> Array:
+    """The inverse of the Cholesky factor of a positive definite covariance."""
+    inverse: Array = np.linalg.inv(np.linalg.cholesky(covariance))
+    return inverse
+
+
 class Whitener:
-    """Makes correlated errors independent: the inverse of the Cholesky factor of their covariance.
+    """Makes correlated errors independent.
+
+    Errors hang together in blocks only, so a thousand rows cost little more than the largest of their blocks does.
 
     Args:
-        covariance: Shape (rows, rows), positive definite.
-
-    Raises:
-        MissingExtraError: If scipy is not installed.
+        blocks: Places of the rows of each block, and what :func:`whitening` makes of their covariance. Every row is in one
+            block.
     """
 
-    def __init__(self, covariance: Array) -> None:
-        self._factor = np.linalg.cholesky(covariance)
-        self._solve = _scipy("linalg").solve_triangular
+    def __init__(self, blocks: Iterable[tuple[Rows, Array]]) -> None:
+        self._blocks = list(blocks)
 
     def __call__(self, values: Array) -> Array:
         """Values of shape (rows,) or (rows, n) in units in which errors are independent with variance 1."""
-        whitened: Array = self._solve(self._factor, values, lower=True, check_finite=False)
+        whitened = np.empty_like(values)
+        for rows, inverse in self._blocks:
+            whitened[rows] = inverse @ values[rows]
         return whitened
 
     def undo(self, values: Array) -> Array:
         """The inverse of the covariance applied to what was whitened."""
-        restored: Array = self._solve(self._factor, values, lower=True, trans="T", check_finite=False)
+        restored = np.empty_like(values)
+        for rows, inverse in self._blocks:
+            restored[rows] = inverse.T @ values[rows]
         return restored
+
+
+def huber_loss(whitened: Array) -> float:
+    """What :func:`maximise_posterior` takes whitened residuals to cost."""
+    return 2 * _HUBER**2 * float(np.sum(np.sqrt(1 + (whitened / _HUBER) ** 2) - 1))
+
+
+def huber_weights(whitened: Array) -> Array:
+    """How much each whitened residual counts in :func:`maximise_posterior`, between 0 and 1."""
+    weights: Array = 1 / np.sqrt(1 + (whitened / _HUBER) ** 2)
+    return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +125,12 @@ def maximise_posterior(
     def at(parameters: Array) -> _Point:
         predicted, jacobian = model(parameters)
         residuals = whiten(target - predicted)
-        loss = 2 * _HUBER**2 * float(np.sum(np.sqrt(1 + (residuals / _HUBER) ** 2) - 1))
-        return _Point(loss + float(precision @ parameters**2), residuals, jacobian)
+        return _Point(huber_loss(residuals) + float(precision @ parameters**2), residuals, jacobian)
 
     parameters, point, damping = first, at(first), 0.0
     for _ in range(_MOST_STEPS):
         slopes = whiten(point.jacobian())
-        weights = 1 / np.sqrt(1 + (point.residuals / _HUBER) ** 2)
+        weights = huber_weights(point.residuals)
         curvature = (slopes * weights[:, None]).T @ slopes + np.diag(precision)
         gradient = slopes.T @ (weights * point.residuals) - precision * parameters
         while True:
