@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from devprof.costmodel.base import BaseModel, combine, overlap_of, parameter_shape, shares, start, work_matrix
+from devprof.costmodel.base import BaseModel, Shape, combine, overlap_of, parameter_shape, shares, start, work_matrix
 from devprof.costmodel.effects import NOISE_SD, Effects, Label, covariance
 from devprof.costmodel.samples import Observation
 from devprof.costmodel.solver import Whitener, maximise_posterior, whitening
@@ -71,10 +71,14 @@ class Pool:
         return np.log([one.value for one in self.observations])
 
     @cached_property
+    def shape(self) -> Shape:
+        """How the costs hang together on these devices."""
+        return parameter_shape(self.overlap)
+
+    @cached_property
     def sds(self) -> Array:
         """Standard deviation of each parameter around 0: first of what is shared, then of each device's own."""
-        shape = parameter_shape()
-        count = len(self.devices)
+        count, shape = len(self.devices), self.shape
         return shape.sds if count == 1 else np.concatenate([shape.sds, *[shape.own_sds] * count])
 
     @cached_property
@@ -139,7 +143,7 @@ class Pool:
 
     def slopes(self, parameters: Array, rows: Rows) -> Array:
         """How :meth:`logs` moves with each parameter, shape (rows, parameters)."""
-        shape = parameter_shape()
+        shape = self.shape
         own = shares(self._parts(parameters, rows), self.overlap) @ shape.matrix
         count, width = len(self.devices), len(shape.sds)
         if count == 1:
@@ -153,10 +157,9 @@ class Pool:
 
     def pulled(self, parameters: Array, rows: Rows, values: Array) -> Array:
         """The transpose of :meth:`slopes` times values, shape (parameters,), without the matrix."""
-        shape = parameter_shape()
         moved = shares(self._parts(parameters, rows), self.overlap) * values[:, None]
         count = len(self.devices)
-        own = np.array([moved[self._device[rows] == number].sum(axis=0) for number in range(count)]) @ shape.matrix
+        own = np.array([moved[self._device[rows] == number].sum(axis=0) for number in range(count)]) @ self.shape.matrix
         whole: Array = own[0] if count == 1 else np.concatenate([own.sum(axis=0), *own])
         return whole
 
@@ -181,7 +184,7 @@ class Pool:
 
     def costs(self, parameters: Array) -> Array:
         """Seconds per unit, shape (devices, columns)."""
-        shape = parameter_shape()
+        shape = self.shape
         blocks = parameters.reshape(-1, len(shape.sds))
         own = blocks if len(self.devices) == 1 else blocks[0] + blocks[1:]
         costs: Array = np.exp(np.log(self._start) + own @ shape.matrix.T)

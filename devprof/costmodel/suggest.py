@@ -69,7 +69,7 @@ def suggest_probes(base: BaseModel, candidates: Sequence[Probe], known: Sequence
 
 def _covariance(base: BaseModel, probes: Sequence[Probe]) -> Array:
     """How the logarithms of the probes' times are uncertain together, on a device that is like others."""
-    shape = parameter_shape()
+    shape = parameter_shape(base.overlap)
     parts = work_matrix((one.features, one.batch_size) for one in probes) * np.array(base.seconds)
     slopes = shares(parts, base.overlap) @ shape.matrix * shape.own_sds
     labels = [

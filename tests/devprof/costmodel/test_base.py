@@ -77,8 +77,9 @@ def test_predictions_never_fall_with_the_batch(tracer, seconds, overlap):
     assert (steps >= 0).all()
 
 
-def test_every_cost_hangs_on_the_scale_and_on_something_of_its_own():
-    shape = parameter_shape()
+@pytest.mark.parametrize("overlap", [1.0, 1.5])
+def test_every_cost_hangs_on_the_scale_and_on_something_of_its_own(overlap):
+    shape = parameter_shape(overlap)
     assert shape.matrix.shape == (len(COLUMNS), len(shape.sds))
     assert (shape.matrix[:, 0] == 1).all()
     assert np.linalg.matrix_rank(shape.matrix) == len(COLUMNS)
