@@ -50,6 +50,7 @@ MODELS = [
     "mobileone_s0",
     "rexnet_100",
     "gernet_s",
+    ,
 ]
 QUICK_MODELS = 3
 PROBES, DRAWS = 3, 20

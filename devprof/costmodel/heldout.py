@@ -1,7 +1,7 @@
 """What a fit says of measurements that it did not see: log residuals of left-out models, families and batch sizes.
 
 Each model, then each family, is left out of the fit of all kin devices at once, so that no sibling and no copy on another
-board helps. Fits start from the one to everything and take a few steps, so hundreds of them take seconds.
+board helps. :mod:`devprof.costmodel.leaveout` does so without hundreds of fits.
 """
 
 from __future__ import annotations
