@@ -50,7 +50,6 @@ MODELS = [
     "mobileone_s0",
     "rexnet_100",
     "gernet_s",
-    ,
 ]
 QUICK_MODELS = 3
 PROBES, DRAWS = 3, 20
