@@ -29,6 +29,7 @@ from devprof.costmodel.corrections import fit_correction
 from devprof.costmodel.evaluate import error_reports
 from devprof.costmodel.features import WORK
 from devprof.costmodel.heldout import time_residuals
+from devprof.costmodel.leaveout import LeaveOut
 from devprof.costmodel.model import CostModel
 from devprof.costmodel.pool import FittedPool, Pool, kin_groups
 from devprof.costmodel.samples import Observation, collect_samples, time_observations
@@ -92,17 +93,18 @@ def log_ridge(known: list[Observation], asked: list[Observation]) -> np.ndarray:
     return np.asarray(model.predict(_columns(asked)))
 
 
+def _works(rows: list[Observation]) -> np.ndarray:
+    works = np.vstack([one.features.work(np.array([one.batch_size])) for one in rows])
+    return np.hstack([np.log1p(works), _columns(rows)])
+
+
 def plain_trees(known: list[Observation], asked: list[Observation]) -> np.ndarray:
     """Extremely randomised trees on all kinds of work."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    def columns(rows: list[Observation]) -> np.ndarray:
-        works = np.vstack([one.features.work(np.array([one.batch_size])) for one in rows])
-        return np.hstack([np.log1p(works), _columns(rows)])
-
     model = ExtraTreesRegressor(100, min_samples_leaf=2, random_state=0)
-    model.fit(columns(known), np.log([one.value for one in known]))
-    return np.asarray(model.predict(columns(asked)))
+    model.fit(_works(known), np.log([one.value for one in known]))
+    return np.asarray(model.predict(_works(asked)))
 
 
 RULES: dict[str, Logs] = {
@@ -123,6 +125,31 @@ def left_out(own: list[Observation], rule: Logs) -> np.ndarray:
     return errors
 
 
+def trees_beside(pool: Pool, fitted: FittedPool) -> np.ndarray:
+    """Errors of the base blended with trees that have seen its predictions, each family left out of both.
+
+    The trees' weight is the one that would have served all other families best.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    left_out, rows_of = LeaveOut(fitted), pool.rows_of(lambda one: one.family)
+    works, errors, gains = _works(list(pool.observations)), np.empty(len(pool.measured)), np.empty(len(pool.measured))
+    for rows in rows_of.values():
+        without = left_out.without(rows)
+        base = without.base_logs(np.arange(len(works)))
+        columns = np.hstack([works, base[:, None]])
+        trees = ExtraTreesRegressor(50, min_samples_leaf=2, max_features=0.5, random_state=0)
+        trees.fit(columns[without.rows], pool.measured[without.rows])
+        errors[rows] = without.log_errors(rows)
+        gains[rows] = np.clip(trees.predict(columns[rows]) - base[rows], -0.7, 0.7)
+    blended = np.empty(len(errors))
+    for rows in rows_of.values():
+        others = np.setdiff1d(np.arange(len(errors)), rows)
+        weight = np.clip(gains[others] @ errors[others] / (gains[others] @ gains[others]), 0, 1)
+        blended[rows] = errors[rows] - weight * gains[rows]
+    return np.abs(np.exp(-blended) - 1)
+
+
 def three_times_inference(own: list[Observation], every: list[Observation]) -> dict[str, float] | None:
     """A full step as three times the step that trains the head only, which is little more than an inference."""
     heads = {(one.configuration.model, one.batch_size): one.value for one in every if one.configuration.mode == "head"}
@@ -138,12 +165,15 @@ def families(table: str, mode: str) -> dict[str, Any]:
     """Leave-one-family-out on one table, beside the rules."""
     every = observations(table)
     (pool,) = kin_groups(every)
-    residuals = time_residuals(pool, pool.fit())[every[0].device, mode]
+    fitted = pool.fit()
+    residuals = time_residuals(pool, fitted)[every[0].device, mode]
     report = error_reports(every[0].device, mode, residuals, 0)[0]
     own = [one for one in every if one.configuration.mode == mode]
     found = {"rows": report.rows, "families": report.groups, "mape": report.mape, "median": report.median}
     found |= {"within_20": report.within_20, "interval_covers": report.coverage_90, "kendall_tau": report.kendall_tau}
     found["rules"] = {name: summary(left_out(own, rule)) for name, rule in RULES.items()}
+    of_mode = np.array([one.configuration.mode == mode for one in pool.observations])
+    found["rules"]["base blended with trees"] = summary(trees_beside(pool, fitted)[of_mode])
     if mode == "full" and (inference := three_times_inference(own, every)):
         found["rules"]["3 x head"] = inference
     return found
