@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +12,6 @@ def groups(count, value=float):
     return {str(number): [value(number)] for number in range(1, count + 1)}
 
 
-def test_nine_groups_give_the_largest_residual():
-    assert half_width(groups(9)) == (9.0, "")
-
-
 def test_nineteen_groups_give_the_eighteenth_residual():
     # ceil(0.9 * 20) of 19.
     assert half_width(groups(19)) == (18.0, "")
@@ -24,11 +21,24 @@ def test_sign_does_not_matter():
     assert half_width(groups(19, lambda number: -float(number)))[0] == 18.0
 
 
-def test_too_few_groups_inflate_the_largest_residual_and_say_so():
+def test_few_groups_give_the_interval_of_student_and_say_so():
     width, note = half_width(groups(4))
-    # Of a normal distribution, 1.645 standard deviations hold 90 % and 1.282 the 80 % that the largest of four covers.
-    assert width == pytest.approx(4.0 * 1.6449 / 1.2816, rel=1e-4)
-    assert note == "4 groups: largest residual times 1.28"
+    # The root of the mean of 1, 4, 9 and 16; 2.132 of Student's distribution with four degrees of freedom.
+    assert width == pytest.approx(math.sqrt(7.5) * 2.132 * math.sqrt(5 / 4))
+    assert note == "4 groups: root mean square times 2.38"
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 18])
+def test_the_interval_of_student_covers_what_it_says_of_normal_groups(count):
+    random = np.random.default_rng(count)
+    values = random.normal(0, 0.2, (4000, count + 1))
+    inside = [abs(row[-1]) <= half_width({str(n): [one] for n, one in enumerate(row[:-1])})[0] for row in values]
+    assert 0.89 <= np.mean(inside) <= 0.96
+
+
+def test_from_nine_groups_on_nothing_is_amiss():
+    assert half_width(groups(8))[1] != ""
+    assert half_width(groups(9))[1] == ""
 
 
 def test_a_big_group_does_not_dominate():
@@ -39,22 +49,22 @@ def test_a_big_group_does_not_dominate():
 def test_widths_use_their_own_residuals():
     widths = calibrate(
         Residuals(
-            between=groups(9, lambda n: n / 200),
-            pairs=groups(9, lambda n: n / 100),
-            kin=groups(9, lambda n: n / 75),
-            models=groups(9, lambda n: n / 50),
-            families=groups(9, lambda n: n / 10),
+            between=groups(19, lambda n: n / 200),
+            pairs=groups(19, lambda n: n / 100),
+            kin=groups(19, lambda n: n / 75),
+            models=groups(19, lambda n: n / 50),
+            families=groups(19, lambda n: n / 10),
         )
     )
     found = (widths.between, widths.known_pair, widths.known_model, widths.known_family, widths.new_family)
-    assert found == pytest.approx((0.045, 0.09, 0.12, 0.18, 0.9))
+    assert found == pytest.approx((0.09, 0.18, 0.24, 0.36, 1.8))
     assert widths.note == ""
     assert widths.of("new-family") == widths.new_family
 
 
 def test_one_family_only_widens_threefold_and_says_so():
-    widths = calibrate(Residuals(models=groups(9, lambda n: n / 50)))
-    assert widths.new_family == pytest.approx(0.54)
+    widths = calibrate(Residuals(models=groups(19, lambda n: n / 50)))
+    assert widths.new_family == pytest.approx(1.08)
     assert "three times the width of known-family" in widths.note
 
 
@@ -71,13 +81,13 @@ def test_few_families_never_promise_a_narrow_interval():
 
 
 def test_without_two_batch_sizes_a_known_pair_is_as_wide_as_its_family():
-    widths = calibrate(Residuals(models=groups(9, lambda n: n / 100), families=groups(9, lambda n: n / 10)))
-    assert widths.known_pair == pytest.approx(0.09)
+    widths = calibrate(Residuals(models=groups(19, lambda n: n / 100), families=groups(19, lambda n: n / 10)))
+    assert widths.known_pair == pytest.approx(0.18)
     assert "known-pair: no pair has two batch sizes" in widths.note
 
 
 def test_a_model_known_nowhere_else_is_as_uncertain_as_its_family():
-    assert calibrate(Residuals(models=groups(9, lambda n: n / 100))).known_model == pytest.approx(0.09)
+    assert calibrate(Residuals(models=groups(19, lambda n: n / 100))).known_model == pytest.approx(0.18)
 
 
 residuals = st.dictionaries(st.text(max_size=3), st.lists(st.floats(-2, 2), min_size=1, max_size=4), max_size=12)
@@ -91,13 +101,13 @@ def test_widths_never_shrink_with_less_knowledge(pairs, kin, models, families, b
 
 
 def test_between_measured_batch_sizes_residuals_of_three_sizes_decide():
-    widths = calibrate(Residuals(groups(9, lambda n: n / 100), groups(9, lambda n: n / 10)))
-    assert (widths.between, widths.known_pair) == pytest.approx((0.09, 0.9))
+    widths = calibrate(Residuals(groups(19, lambda n: n / 100), groups(19, lambda n: n / 10)))
+    assert (widths.between, widths.known_pair) == pytest.approx((0.18, 1.8))
 
 
 def test_few_models_at_three_batch_sizes_never_promise_a_narrow_interval_between_them():
     for few in ({}, {"one": [0.01]}):
-        widths = calibrate(Residuals(few, groups(9, lambda n: n / 10)))
+        widths = calibrate(Residuals(few, groups(19, lambda n: n / 10)))
         assert widths.between == 0.35
         assert "between batch sizes: at least 0.35 with fewer than 9 models at three sizes" in widths.note
-    assert calibrate(Residuals(pairs=groups(9, lambda n: n / 100))).between == pytest.approx(0.09)
+    assert calibrate(Residuals(pairs=groups(19, lambda n: n / 100))).between == pytest.approx(0.18)

@@ -246,7 +246,7 @@ def test_the_report_is_honest_about_rows_and_errors(make_rows, tracer):
     shares = [one.share for one in report.coefficients if one.mode == "full"]
     assert sum(shares) == pytest.approx(1.0)
     assert any("per multiply-accumulate" in str(one) for one in report.coefficients)
-    assert "largest residual times" in report.interval_notes["board, full"]
+    assert "root mean square times" in report.interval_notes["board, full"]
     assert json.loads(json.dumps(report.to_dict()))["used_rows"] == 36
 
 
