@@ -21,8 +21,10 @@ LEVEL = 0.9
 BASES: tuple[str, ...] = ("known-pair", "known-model", "known-family", "new-family")
 
 # What 90 % of Student's t-distribution with 1, 2, ... degrees of freedom lie within.
-_STUDENT = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
-_STUDENT += (1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734)
+_STUDENT: tuple[float, ...] = (
+    *(6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833),
+    *(1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734),
+)
 # With fewer groups than this, what was measured may all be of a kind.
 _ENOUGH_GROUPS = 9
 # Nothing could be held out: a factor of three either way, stated in the note.
