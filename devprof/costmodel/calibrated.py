@@ -72,13 +72,6 @@ class Calibrated:
         """The seconds of a step."""
         return float(np.exp(_log_sums(_parts(step, self.times)[None, :] * np.array(self.costs), self.overlap)[0]))
 
-    def known_share(self, step: Step) -> float:
-        """Share of the operators' time that was timed itself, not taken from neighbours in shape."""
-        taken = [
-            (_alone(self.times, one) * count, self.times.known(one.signature)) for one, count in step.operators.items()
-        ]
-        return sum(seconds for seconds, known in taken if known) / sum(seconds for seconds, _ in taken)
-
 
 def _alone(times: OperatorTimes, one: Operator) -> float:
     return times.seconds(one.signature, one.family, one.macs, one.elements)

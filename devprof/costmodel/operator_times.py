@@ -140,10 +140,6 @@ class OperatorTimes:
         self._families = {family: self._law(own) for family, own in by_family.items()}
         self._kinds: Mapping[str, _Kind] = {kind: self._fit(own) for kind, own in by_kind.items()}
 
-    def known(self, signature: str) -> bool:
-        """Whether an operator itself was timed."""
-        return signature in self._known
-
     def seconds(self, signature: str, family: str, macs: float, elements: float) -> float:
         """Seconds of one call alone."""
         known = self._known.get(signature)
