@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from devprof.cli.common import BYTES, SECONDS, echo_json, json_option, log_to_stderr
+from devprof.cli.rounds import Query, RoundOptions, add_rounds, predict_round
 from devprof.errors import CostModelError
-from devprof.records import MODES, Estimate, Link
+from devprof.records import MODES
 
 if TYPE_CHECKING:
     from devprof.costmodel.model import CostModel
-
-_PARAMETER_BYTES = 4
 
 
 @click.command("predict")
@@ -42,6 +40,17 @@ _PARAMETER_BYTES = 4
 )
 @click.option("--startup", type=SECONDS, default="0s", show_default=True, help="From the message to the first step.")
 @click.option("--payload", type=BYTES, help="Size of the model as sent.  [default: 4 bytes per parameter]")
+@click.option(
+    "--data-loading",
+    type=click.FloatRange(0),
+    help="Seconds of data loading per sample that no step hides.  [default: as measured, else 0]",
+)
+@click.option(
+    "--thermal-factor",
+    type=click.FloatRange(1),
+    help="How many times slower the hot device trains.  [default: as measured, else 1]",
+)
+@click.option("--drop-last", is_flag=True, help="Leave out the partial last batch of an epoch.")
 @json_option
 def command(
     cost_model: Path,
@@ -59,24 +68,33 @@ def command(
     down_mbps: float | None,
     startup: float,
     payload: int | None,
+    data_loading: float | None,
+    thermal_factor: float | None,
+    drop_last: bool,
     as_json: bool,  # noqa: ARG001 - the result is JSON anyway; the option is there because every command has it
 ) -> None:
     """Predict a training step with the file COST_MODEL, and print it as JSON with its 90 % interval.
 
     With --epochs and --samples, a client's whole round as well; without --up-mbps and --down-mbps its transfers count
-    nothing. With --table, every row of a CSV file (device, model, batch_size, and what else is known), as CSV on stdout.
+    nothing. With --table, every row of a CSV file (device, model, batch_size, and what else is known), as CSV on stdout;
+    rows with epochs and samples get their round, and options about rounds hold where a row says nothing.
     """
     from devprof.costmodel.model import CostModel
 
     log_to_stderr()
+    if (up_mbps is None) != (down_mbps is None):
+        raise click.UsageError("--up-mbps goes with --down-mbps")
+    options = RoundOptions(up_mbps, down_mbps, startup, payload, data_loading, thermal_factor, drop_last)
     loaded = CostModel.load(cost_model)
     if table is not None:
-        _predict_table(loaded, table)
+        if epochs is not None or samples is not None:
+            raise click.UsageError("epochs and samples are columns of the table")
+        _predict_table(loaded, table, options)
         return
     if device is None or model is None:
         raise click.UsageError("give --device and --model, or --table")
-    if (epochs is None) != (samples is None) or (up_mbps is None) != (down_mbps is None):
-        raise click.UsageError("--epochs goes with --samples, and --up-mbps with --down-mbps")
+    if (epochs is None) != (samples is None):
+        raise click.UsageError("--epochs goes with --samples")
     estimate = loaded.predict(
         device,
         model,
@@ -88,51 +106,25 @@ def command(
     )
     result = {"device": device, "model": model, "mode": mode, "batch_size": batch_size, **dataclasses.asdict(estimate)}
     if epochs is not None and samples is not None:
-        size = payload
-        if size is None:
-            features = loaded.features(device, model, mode, image_size=image_size, num_classes=num_classes)
-            size = _PARAMETER_BYTES * round(features.parameters)
-        link = Link(math.inf, math.inf) if up_mbps is None or down_mbps is None else Link(up_mbps, down_mbps)
-        result |= _round(estimate, epochs, samples, batch_size, size, link, startup)
+        query = Query(device, model, mode, image_size, num_classes)
+        try:
+            result |= predict_round(loaded, query, estimate, (epochs, samples, batch_size), options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     echo_json(result)
 
 
-def _round(
-    estimate: Estimate, epochs: int, samples: int, batch_size: int, payload: int, link: Link, startup_s: float
-) -> dict[str, Any]:
-    from devprof.plan.roundtime import round_time
-
-    whole = round_time(
-        estimate,
-        epochs=epochs,
-        samples=samples,
-        batch_size=batch_size,
-        payload_bytes=payload,
-        link=link,
-        startup_s=startup_s,
-    )
-    return {
-        "round_s": whole.total_s,
-        "round_s_lo": whole.total_lo_s,
-        "round_s_hi": whole.total_hi_s,
-        "round_steps": whole.steps,
-        "round_download_s": whole.download_s,
-        "round_startup_s": whole.startup_s,
-        "round_train_s": whole.train_s,
-        "round_upload_s": whole.upload_s,
-        "payload_bytes": payload,
-    }
-
-
-def _predict_table(model: CostModel, path: Path) -> None:
+def _predict_table(model: CostModel, path: Path, options: RoundOptions) -> None:
     import pandas as pd
 
     try:
         queries = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise CostModelError(f"{path} cannot be read as CSV: {error}") from error
-    predicted = model.predict_frame(queries)
+    predicted, notes = add_rounds(model, queries, options)
     predicted.to_csv(sys.stdout, index=False)
+    for note in notes:
+        click.echo(note, err=True)
     failed = int(predicted["error"].notna().sum())
     if failed:
         click.echo(f"{failed} of {len(predicted)} rows could not be predicted; the column error says why", err=True)

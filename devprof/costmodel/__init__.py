@@ -17,6 +17,7 @@ From few measurements of some models on a device to any model on it. The way of 
 - ``operator_times``: what single operators take. ``calibrated``: a step as their sum. ``calibrations``: from a table of them.
 - ``suggest``: which models are worth measuring.
 - ``predictor``: base, effects, corrections and interval of one cost on one device. ``fitting``: makes it.
+- ``conditions``: what rows tell of loading and heat. ``adapt``: predictions corrected by observed rounds.
 - ``devices``: all predictors of all devices of a table.
 - ``heldout``: residuals of what was left out. ``interval``: 90 % intervals from them. ``evaluate``: errors from them.
 - ``summary``: the report of a fit.

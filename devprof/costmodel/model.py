@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from devprof.costmodel.adapt import Adaptation, adapt
 from devprof.costmodel.base import BaseModel
 from devprof.costmodel.calibrations import CALIBRATED_BATCH, collect_operators
+from devprof.costmodel.conditions import Conditions, find_conditions
 from devprof.costmodel.devices import DeviceModel, fit_devices
 from devprof.costmodel.families import model_kind
 from devprof.costmodel.features import Features, Tracer
 from devprof.costmodel.persist import read_state, write_state
-from devprof.costmodel.samples import Configuration, Samples, collect_samples
+from devprof.costmodel.predictor import Interval
+from devprof.costmodel.samples import Configuration, collect_samples
 from devprof.costmodel.state import dump_configuration, dump_device, load_configuration, load_device
 from devprof.costmodel.step import StepTracer
 from devprof.costmodel.suggest import Probe, suggest_probes
-from devprof.costmodel.summary import CostReport
+from devprof.costmodel.summary import CostReport, nothing_left
 from devprof.costmodel.table import PREDICTED_COLUMNS, predict_table
 from devprof.errors import CostModelError, UnknownNameError
 from devprof.records import MODES, Estimate
@@ -44,7 +47,12 @@ class CostModel:
         report: CostReport,
         tracer: Tracer | None = None,
         step_tracer: StepTracer | None = None,
+        *,
+        conditions: Mapping[str, Conditions] | None = None,
+        adaptations: Mapping[str, Adaptation] | None = None,
     ) -> None:
+        self._conditions = dict(conditions or {})
+        self._adaptations = dict(adaptations or {})
         self._devices = dict(devices)
         self._features = dict(features)
         self._report = report
@@ -79,7 +87,7 @@ class CostModel:
         tracers = (tracer or resolve("tracer"), step_tracer or resolve("step_tracer"))
         collected = collect_samples(frame, tracers[0])
         if not collected.samples and not calibrations:
-            raise CostModelError(_nothing_left(collected))
+            raise CostModelError(nothing_left(collected))
         fitted = fit_devices(collected.samples, calibrations, *tracers)
         report = CostReport(
             total_rows=collected.total_rows,
@@ -94,7 +102,8 @@ class CostModel:
             interval_notes={name: note for name, note in fitted.notes.items() if note},
         )
         features = {sample.configuration: sample.features for sample in collected.samples}
-        return cls(fitted.devices, features, report, tracer, step_tracer)
+        conditions = find_conditions(collected.rows, collected.settings)
+        return cls(fitted.devices, features, report, tracer, step_tracer, conditions=conditions)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -158,6 +167,8 @@ class CostModel:
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
         steps = chosen.time.predict_sizes(configuration, features, batch_sizes, self._opinion(chosen, configuration))
+        if device in self._adaptations:
+            steps = self._adaptations[device].correct(configuration, steps)
         if chosen.memory is None:
             return [Estimate(one.value, one.low, one.high, one.basis) for one in steps]
         peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
@@ -191,6 +202,56 @@ class CostModel:
             ValueError: If the mode is unknown.
         """
         return self._features_of(self._complete(self._device(device, mode), model, mode, image_size, num_classes))
+
+    def adapt(self, device: str, rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> CostModel:
+        """Corrects the predictions of a device by observed rounds, without refitting; see :mod:`devprof.costmodel.adapt`.
+
+        This very model is changed, for whoever asks it: from then on predictions for the device are multiplied by what was
+        learned, with the basis ``observed``.
+
+        Args:
+            device: A device of the fit.
+            rows: Observed rounds, oldest first: ``model``, ``batch_size`` and ``step_s`` (mean seconds per step), perhaps
+                ``mode`` (default ``full``), ``image_size`` and ``num_classes``. Not trusted: what makes no sense is skipped
+                and counted (:meth:`adaptation`), what is far off counts little, and no factory is imported for a row.
+
+        Returns:
+            This model.
+
+        Raises:
+            UnknownNameError: If the device is not known.
+        """
+        chosen = self._device(device, MODES[0])
+        fitted = {one.model for one in self._features}
+
+        def predict(asked: Configuration, size: int) -> tuple[Configuration, Interval]:
+            if asked.model not in fitted and not asked.model.startswith("seed:") and model_kind(asked.model) != "image":
+                raise UnknownNameError("model", asked.model, fitted)
+            own = self._complete(chosen, asked.model, asked.mode, asked.image_size, asked.num_classes)
+            features = self._features_of(own)
+            return own, chosen.time.predict_sizes(own, features, [size], self._opinion(chosen, own))[0]
+
+        self._adaptations[device] = adapt(self._adaptations.get(device), rows, predict)
+        return self
+
+    def adaptation(self, device: str) -> Adaptation | None:
+        """What :meth:`adapt` has learned of a device and which rows it skipped; ``None`` if it was never called."""
+        return self._adaptations.get(device)
+
+    def conditions(self, device: str) -> Conditions:
+        """What measured rows tell of a device beside its steps: loading of data, and heat."""
+        return self._conditions.get(device, Conditions())
+
+    def data_s_per_sample(self, device: str) -> float | None:
+        """Seconds that loading takes per sample, from rows with real data; ``None`` where none was measured.
+
+        Predicted steps include it already where ``conditions(device).steps_include_data``.
+        """
+        return self.conditions(device).data_s_per_sample
+
+    def thermal_factor(self, device: str) -> float | None:
+        """How many times longer a step takes when the device throttles, at least 1; ``None`` where it was not measured."""
+        return self.conditions(device).thermal_factor
 
     def suggest(self, count: int, device: str | None = None) -> list[Probe]:
         """The configurations worth measuring next, the most telling first; see :mod:`devprof.costmodel.suggest`.
@@ -239,7 +300,11 @@ class CostModel:
         # Nested plain values travel as JSON text: it keeps every bit of a float and takes a fiftieth of the space.
         features = [[dump_configuration(key), value.to_dict()] for key, value in self._features.items()]
         report = json.dumps(self._report.to_dict())
-        write_state(path, {"devices": devices, "features": json.dumps(features), "report": report})
+        beside = {
+            "conditions": json.dumps({name: one.to_dict() for name, one in self._conditions.items()}),
+            "adaptations": json.dumps({name: one.to_dict() for name, one in self._adaptations.items()}),
+        }
+        write_state(path, {"devices": devices, "features": json.dumps(features), "report": report, **beside})
 
     @classmethod
     def load(
@@ -263,11 +328,13 @@ class CostModel:
                 load_configuration(key): Features.from_dict(value) for key, value in json.loads(state["features"])
             }
             report = CostReport.from_dict(json.loads(state["report"]))
+            conditions = {name: Conditions(**one) for name, one in json.loads(state["conditions"]).items()}
+            adaptations = {name: Adaptation.from_dict(one) for name, one in json.loads(state["adaptations"]).items()}
         except CostModelError as error:
             raise CostModelError(f"{os.fspath(path)}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CostModelError(f"{os.fspath(path)} is damaged ({error!r}): fit it again") from error
-        return cls(devices, features, report, tracer, step_tracer)
+        return cls(devices, features, report, tracer, step_tracer, conditions=conditions, adaptations=adaptations)
 
     def _device(self, device: str, mode: str) -> DeviceModel:
         if mode not in MODES:
@@ -325,13 +392,3 @@ class CostModel:
 def _commonest(values: Sequence[int | None]) -> int | None:
     known = Counter(value for value in values if value is not None)
     return known.most_common(1)[0][0] if known else None
-
-
-def _nothing_left(collected: Samples) -> str:
-    reasons = [f"{count} x {reason}" for reason, count in collected.rejected.items()]
-    reasons += [f"{model}: {reason}" for model, reason in list(collected.dropped_models.items())[:3]]
-    detail = "; ".join(reasons) or "the table is empty"
-    return (
-        f"none of {collected.total_rows} rows can be learned from ({detail}). "
-        "A cost model needs rows with status ok, task train and a positive step_s"
-    )

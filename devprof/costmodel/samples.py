@@ -11,7 +11,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devprof.costmodel.families import model_family
 from devprof.costmodel.features import Features, Tracer
@@ -24,16 +24,33 @@ if TYPE_CHECKING:
 __all__ = [
     "Configuration",
     "Observation",
+    "Row",
     "Sample",
     "Samples",
+    "Setting",
     "clean_records",
     "collect_samples",
     "memory_observations",
     "time_observations",
 ]
 
-# A device's rows are comparable only under one setting; each device keeps the one that most of its rows have.
-_SETTING = ("device_key", "processor", "optimizer", "precision", "memory_format", "data")
+
+class Setting(NamedTuple):
+    """How a row was measured; ``None`` for what the table does not say.
+
+    A device's rows are comparable only under one setting; each device keeps the one that most of its rows have.
+    """
+
+    device_key: str | None
+    processor: str | None
+    optimizer: str | None
+    precision: str | None
+    memory_format: str | None
+    data: str | None
+
+    def same_but_data(self, other: Setting) -> bool:
+        """Whether only the data may differ."""
+        return self._replace(data=None) == other._replace(data=None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -128,22 +145,41 @@ class Samples:
         rejected: Number of rows left out, by reason.
         dropped_models: Models that cannot be traced, with the reason.
         total_rows: Rows of the table.
+        rows: All rows with a step time: also those of a device that throttled, and of other settings.
+        settings: The setting that each device's samples have.
     """
 
     samples: tuple[Sample, ...]
     rejected: Mapping[str, int]
     dropped_models: Mapping[str, str]
     total_rows: int
+    rows: tuple[Row, ...] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
+    """A finished training run, as the table tells of it.
+
+    Attributes:
+        device: Name of the device.
+        configuration: What was trained.
+        batch_size: Samples per step.
+        step_s: Seconds per step, loading of data included.
+        rss_peak_bytes: Peak memory of the process; ``None`` if not measured.
+        setting: How it was measured.
+        data_s: Seconds per step spent waiting for the next batch; ``None`` if not measured.
+        throttled: Whether the hardware says that it throttled.
+    """
+
     device: str
     configuration: Configuration
     batch_size: int
     step_s: float
     rss_peak_bytes: float | None
-    setting: tuple[str | None, ...] = field(default=())
+    setting: Setting
+    data_s: float | None = None
+    throttled: bool = False
 
 
 def clean_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -179,22 +215,26 @@ def collect_samples(frame: pd.DataFrame, tracer: Tracer) -> Samples:
             "a cost model needs device, model, batch_size and step_s"
         )
     rejected: Counter[str] = Counter()
-    rows: list[_Row] = []
+    every: list[Row] = []
     for record in clean_records(frame):
         row, reason = _read_row(record)
         if row is None:
             rejected[reason] += 1
         else:
-            rows.append(row)
-    rows = _one_setting_per_device(rows, rejected)
+            every.append(row)
+    cool = [row for row in every if not row.throttled]
+    if len(cool) < len(every):
+        rejected["the device throttled"] = len(every) - len(cool)
+    settings = _settings(cool)
+    rows = _one_setting_per_device(cool, settings, rejected)
     features, dropped = _trace_all((row.configuration for row in rows), tracer)
     rejected.update(
         f"model {row.configuration.model} cannot be traced" for row in rows if row.configuration not in features
     )
-    return Samples(_join_repeats(rows, features), dict(rejected), dropped, len(frame))
+    return Samples(_join_repeats(rows, features), dict(rejected), dropped, len(frame), tuple(every), settings)
 
 
-def _read_row(record: Mapping[str, Any]) -> tuple[_Row | None, str]:
+def _read_row(record: Mapping[str, Any]) -> tuple[Row | None, str]:
     """A usable row, or why it is not one."""
     reason = _reason_against(record)
     if reason:
@@ -202,20 +242,18 @@ def _read_row(record: Mapping[str, Any]) -> tuple[_Row | None, str]:
     try:
         step_s, batch_size = float(record["step_s"]), int(record["batch_size"])
         image_size, num_classes = (_integer(record.get(name)) for name in ("image_size", "num_classes"))
-        peak = record.get("rss_peak_bytes")
-        peak_bytes = None if peak is None else float(peak)
+        peak_bytes, data_s = (_positive(record.get(name)) for name in ("rss_peak_bytes", "data_s"))
     except (TypeError, ValueError):
         return None, "a number is not a number"
     if not (math.isfinite(step_s) and step_s > 0):
         return None, "step_s is not positive"
     if batch_size < 1:
         return None, "batch_size is below 1"
-    if peak_bytes is not None and not (math.isfinite(peak_bytes) and peak_bytes > 0):
-        peak_bytes = None
     mode = str(record.get("mode") or "full")
     configuration = Configuration(str(record["model"]), mode, image_size, num_classes)
-    setting = tuple(None if record.get(name) is None else str(record[name]) for name in _SETTING)
-    return _Row(str(record["device"]), configuration, batch_size, step_s, peak_bytes, setting), ""
+    setting = Setting(*(None if record.get(name) is None else str(record[name]) for name in Setting._fields))
+    throttled = record.get("throttled") == "confirmed"
+    return Row(str(record["device"]), configuration, batch_size, step_s, peak_bytes, setting, data_s, throttled), ""
 
 
 def _reason_against(record: Mapping[str, Any]) -> str:
@@ -227,8 +265,6 @@ def _reason_against(record: Mapping[str, Any]) -> str:
         return f"task is {task}"
     if mode is not None and mode not in MODES:
         return f"mode {mode} is unknown"
-    if record.get("throttled") == "confirmed":
-        return "the device throttled"
     if record.get("latency_valid") is False:
         return "memory was read back from swap"
     empty = next((name for name in ("device", "model", "batch_size", "step_s") if record.get(name) in (None, "")), None)
@@ -239,18 +275,29 @@ def _integer(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _one_setting_per_device(rows: list[_Row], rejected: Counter[str]) -> list[_Row]:
-    """Keeps, for each device, the rows of its commonest setting; ties go to the one seen last."""
-    counts: dict[str, Counter[tuple[str | None, ...]]] = defaultdict(Counter)
+def _positive(value: Any) -> float | None:
+    """A measured amount; ``None`` for one that cannot be."""
+    number = None if value is None else float(value)
+    return number if number is not None and math.isfinite(number) and number > 0 else None
+
+
+def _settings(rows: list[Row]) -> dict[str, Setting]:
+    """The commonest setting of each device, in the order of the table; ties go to the one seen last."""
+    counts: dict[str, Counter[Setting]] = {row.device: Counter() for row in rows}
     for row in reversed(rows):
         counts[row.device][row.setting] += 1
+    return {device: own.most_common(1)[0][0] for device, own in counts.items()}
+
+
+def _one_setting_per_device(rows: list[Row], settings: Mapping[str, Setting], rejected: Counter[str]) -> list[Row]:
+    """Keeps, for each device, the rows of its setting."""
     kept = []
     for row in rows:
-        chosen = counts[row.device].most_common(1)[0][0]
+        chosen = settings[row.device]
         if row.setting == chosen:
             kept.append(row)
             continue
-        different = [name for name, mine, own in zip(_SETTING, row.setting, chosen, strict=True) if mine != own]
+        different = [name for name, mine, own in zip(Setting._fields, row.setting, chosen, strict=True) if mine != own]
         rejected[f"{', '.join(different)} of {row.device} is not what most of its rows have"] += 1
     return kept
 
@@ -273,8 +320,8 @@ def _trace_all(
     return features, dropped
 
 
-def _join_repeats(rows: list[_Row], features: Mapping[Configuration, Features]) -> tuple[Sample, ...]:
-    groups: dict[tuple[str, Configuration, int], list[_Row]] = defaultdict(list)
+def _join_repeats(rows: list[Row], features: Mapping[Configuration, Features]) -> tuple[Sample, ...]:
+    groups: dict[tuple[str, Configuration, int], list[Row]] = defaultdict(list)
     for row in rows:
         if row.configuration in features:
             groups[row.device, row.configuration, row.batch_size].append(row)
@@ -290,7 +337,7 @@ def _join_repeats(rows: list[_Row], features: Mapping[Configuration, Features]) 
                 rss_peak_bytes=statistics.median(peaks) if peaks else None,
                 features=features[configuration],
                 rows=len(group),
-                processor=group[0].setting[_SETTING.index("processor")],
+                processor=group[0].setting.processor,
             )
         )
     return tuple(samples)

@@ -10,10 +10,10 @@ import numpy as np
 
 from devprof.costmodel.base import COLUMNS, UNITS, BaseModel, shares, work_matrix
 from devprof.costmodel.evaluate import ErrorReport
-from devprof.costmodel.samples import Observation
+from devprof.costmodel.samples import Observation, Samples
 from devprof.units import format_seconds
 
-__all__ = ["Coefficient", "CostReport", "describe_coefficients"]
+__all__ = ["Coefficient", "CostReport", "describe_coefficients", "nothing_left"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +108,14 @@ def _format_small(seconds: float) -> str:
     if seconds >= 1e-9 or seconds == 0:
         return format_seconds(seconds)
     return f"{seconds * 1e12:.3g} ps" if seconds >= 1e-12 else f"{seconds * 1e15:.3g} fs"
+
+
+def nothing_left(collected: Samples) -> str:
+    """Why there is nothing to learn from, and what would be."""
+    reasons = [f"{count} x {reason}" for reason, count in collected.rejected.items()]
+    reasons += [f"{model}: {reason}" for model, reason in list(collected.dropped_models.items())[:3]]
+    detail = "; ".join(reasons) or "the table is empty"
+    return (
+        f"none of {collected.total_rows} rows can be learned from ({detail}). "
+        "A cost model needs rows with status ok, task train and a positive step_s"
+    )

@@ -14,7 +14,7 @@ from devprof.records import Estimate
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PREDICTED_COLUMNS", "predict_table"]
+__all__ = ["PREDICTED_COLUMNS", "Queries", "predict_table"]
 
 _NUMBERS = ("step_s", "step_s_lo", "step_s_hi", "memory_bytes", "memory_hi_bytes")
 PREDICTED_COLUMNS: tuple[str, ...] = (*_NUMBERS, "fits", "basis", "error")
@@ -41,7 +41,7 @@ def predict_table(predict_sizes: PredictSizes, frame: pd.DataFrame) -> pd.DataFr
     missing = [name for name in _REQUIRED if name not in frame.columns]
     if missing:
         raise CostModelError(f"the table of queries has no column {', '.join(missing)}")
-    queries = _Queries(frame)
+    queries = Queries(frame)
     numbers = {name: np.full(len(frame), np.nan) for name in _NUMBERS}
     basis, fits = np.full(len(frame), None, dtype=object), np.full(len(frame), None, dtype=object)
     for (device, model, mode, image_size, num_classes), rows in queries.alike():
@@ -73,7 +73,7 @@ def predict_table(predict_sizes: PredictSizes, frame: pd.DataFrame) -> pd.DataFr
     return pd.concat([kept, predicted], axis=1)
 
 
-class _Queries:
+class Queries:
     """A table of queries, read column by column.
 
     Attributes:

@@ -1,84 +1,23 @@
 """Predictions corrected by what really happened: a filter on the logarithm of observed over predicted step time.
 
 A device that throttles, shares its processor or differs from the measured one is off by a factor; the factor is learned from
-each round's telemetry. Per board and per device name runs a scalar Kalman filter (random walk seen through noise). A value
-beyond three standard deviations moves it no further than one at three would (Huber's rule), so that a single absurd value does
-little harm; a second that agrees with the first is believed at once, so that real throttling is learned in two rounds.
+each round's telemetry. Per board and per device name runs a :class:`~devprof.logfilter.LogFilter`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from devprof.logfilter import LogFilter
 from devprof.plan.affine import estimate_from_points
 from devprof.plan.estimator import Z90, StepEstimator
 from devprof.records import Estimate
 
-__all__ = ["CorrectedEstimator", "LogFilter"]
+__all__ = ["CorrectedEstimator"]
 
-# Round-to-round standard deviation of a round's mean step time, and of the walk of the true factor, in log time.
-_NOISE_SD = 0.08
-_DRIFT_SD = 0.03
-# A prior narrower than this would call every honest round absurd.
-_LEAST_PRIOR_SD = 0.03
 # What one observation of an unknown device is worth.
 _FIRST_SD = 0.2
-_GUARD_SD = 3.0
-
-
-@dataclass(slots=True)
-class LogFilter:
-    """A robust scalar Kalman filter of a quantity in log space.
-
-    Attributes:
-        mean: The present belief.
-        variance: Variance of the belief.
-        noise: Variance of an observation around the truth.
-        drift: Variance that the truth gains between two observations.
-        observations: How many have been taken in.
-        suspect: The last observation, if it was beyond the guard.
-    """
-
-    mean: float
-    variance: float
-    noise: float
-    drift: float
-    observations: int = 0
-    suspect: float | None = None
-
-    @classmethod
-    def with_prior(cls, mean: float, sd: float) -> LogFilter:
-        """A filter whose next observation is expected at ``mean``, give or take ``sd``."""
-        total = max(sd, _LEAST_PRIOR_SD) ** 2
-        noise = min(_NOISE_SD**2, total / 2)
-        # A drift of at most a quarter of the noise lets the interval shrink with every observation that agrees.
-        return cls(mean=mean, variance=total - noise, noise=noise, drift=min(_DRIFT_SD**2, noise / 4))
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation of the next observation around :attr:`mean`."""
-        return math.sqrt(self.variance + self.noise)
-
-    def observe(self, value: float) -> None:
-        """Take in one observation."""
-        if self.observations:
-            self.variance += self.drift
-        self.observations += 1
-        guard = _GUARD_SD * self.sd
-        innovation = value - self.mean
-        gain = self.variance / (self.variance + self.noise)
-        if abs(innovation) <= guard:
-            self.suspect = None
-            self.mean += gain * innovation
-            self.variance *= 1 - gain
-        elif self.suspect is not None and abs(value - self.suspect) <= max(guard, abs(innovation) / 3):
-            self.mean = (value + self.suspect) / 2
-            self.variance = self.noise
-            self.suspect = None
-        else:
-            self.suspect = value
-            self.mean += gain * math.copysign(guard, innovation)
 
 
 class CorrectedEstimator:

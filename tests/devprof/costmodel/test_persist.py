@@ -1,6 +1,7 @@
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from devprof.costmodel.model import CostModel
@@ -22,6 +23,28 @@ def test_a_loaded_model_predicts_the_same_to_the_last_bit(model, make_rows, trac
     assert loaded.predict_frame(questions).equals(model.predict_frame(questions))
     assert loaded.report == model.report
     assert loaded.devices == model.devices
+
+
+def test_what_was_learned_beside_the_fit_comes_back_to_the_last_bit(make_rows, tracer, tmp_path):
+    rows = make_rows(noise=0.05).assign(data="memory")
+    hot = rows.iloc[:1].assign(throttled="confirmed", step_s=1.37 * rows.step_s[0])
+    loading = rows.iloc[:1].assign(data="jpeg", data_s=0.123)
+    model = CostModel.fit(pd.concat([rows, hot, loading]), tracer=tracer)
+    expected = model.predict("board", "plain2", "full", 8).step_s
+    seen = [{"model": "plain2", "batch_size": 8, "step_s": factor * expected} for factor in (1.7, 1.713, -1, 9.0)]
+    model.adapt("board", seen)
+    model.save(tmp_path / "cost.skops")
+    loaded = CostModel.load(tmp_path / "cost.skops", tracer=tracer)
+    assert loaded.conditions("board") == model.conditions("board")
+    assert (loaded.thermal_factor("board"), loaded.data_s_per_sample("board")) == (
+        pytest.approx(1.37),
+        pytest.approx(0.123 / 4),
+    )
+    assert loaded.adaptation("board") == model.adaptation("board")
+    questions = make_rows(models=("plain2", "thin3", "token9"), batch_sizes=(1, 8))
+    assert loaded.predict_frame(questions).equals(model.predict_frame(questions))
+    more = [{"model": "plain2", "batch_size": 8, "step_s": 1.69 * expected}]
+    assert loaded.adapt("board", more).adaptation("board") == model.adapt("board", more).adaptation("board")
 
 
 def test_fitted_models_need_no_tracer_after_loading(model, tmp_path):

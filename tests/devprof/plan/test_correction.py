@@ -3,10 +3,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from devprof.plan.correction import CorrectedEstimator, LogFilter
+from devprof.plan.correction import CorrectedEstimator
 from devprof.plan.estimator import BoardEstimator
 from devprof.records import Estimate
 
@@ -142,12 +140,3 @@ def test_two_observed_batch_sizes_give_a_line():
 def test_impossible_observation_is_refused(step_s):
     with pytest.raises(ValueError, match="positive"):
         CorrectedEstimator().observe("board", 8, step_s)
-
-
-@given(st.lists(st.floats(-20, 20), max_size=30), st.floats(0, 2))
-def test_filter_stays_finite_and_between_what_it_saw(values, sd):
-    believed = LogFilter.with_prior(0.0, sd)
-    for value in values:
-        believed.observe(value)
-        assert 0 < believed.sd < 10
-        assert min([0.0, *values]) - 1e-9 <= believed.mean <= max([0.0, *values]) + 1e-9
