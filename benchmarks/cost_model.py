@@ -4,21 +4,22 @@ Prints JSON::
 
     DEVPROF_DATA=folder python benchmarks/cost_model.py [--quick] [--only NAME...]
 
-The folder holds ``measured/rpi4.csv``, ``rpi5.csv``, ``gpus.csv``, ``rtx3090.csv`` and ``flash/``. Every error is on rows that
-the fit did not see: a family is left out on all devices, a new device keeps random probes. Strengths of the model's priors
-were chosen with these tables in view.
+The folder holds ``measured/rpi4.csv``, ``rpi5.csv``, ``gpus.csv``, ``rtx3090.csv``, ``gpu_power.csv`` and ``flash/``. Every
+error is on rows that the fit did not see: a family is left out on all devices, a new device keeps random probes, power between
+limits is learned from other networks. Strengths of the model's priors were chosen with these tables in view.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from devprof.costmodel.heldout import time_residuals
 from devprof.costmodel.leaveout import LeaveOut
 from devprof.costmodel.model import CostModel
 from devprof.costmodel.pool import FittedPool, Pool, kin_groups
+from devprof.costmodel.power_limits import LimitEstimate, LimitPoint, fit_power_limits
 from devprof.costmodel.samples import Observation, collect_samples, time_observations
 from devprof.tracing import trace_model
 
@@ -232,6 +234,97 @@ def flash(sizes: tuple[int, int] = (5, 50)) -> dict[str, Any]:
     return {"median_mape": found, "worst": max(found.values())}
 
 
+def limit_points() -> list[LimitPoint]:
+    """The published power traces of two GPUs: a point for each network, batch size, optimizer and power limit."""
+    frame = pd.read_csv(DATA / "measured" / "gpu_power.csv")
+    return [
+        LimitPoint(
+            one.gpu,
+            one.network,
+            (one.dataset, one.batch_size, one.optimizer),
+            one.power_limit_w,
+            one.power_mean_w,
+            one.epoch_s,
+        )
+        for one in frame.itertuples()
+    ]
+
+
+Between = Callable[[LimitPoint, LimitPoint, LimitPoint], tuple[float, float]]
+
+
+def _straight(low: LimitPoint, high: LimitPoint, asked: LimitPoint) -> tuple[float, float]:
+    """Power and time on straight lines between two limits."""
+    share = (asked.power_limit_w - low.power_limit_w) / (high.power_limit_w - low.power_limit_w)
+    return low.power_w + share * (high.power_w - low.power_w), low.time_s + share * (high.time_s - low.time_s)
+
+
+def _hard(low: LimitPoint, high: LimitPoint, asked: LimitPoint) -> tuple[float, float]:
+    """The smaller of the limit and what the highest limit lets it draw, and time by the fourth power of power."""
+    power_w = min(high.power_w, asked.power_limit_w * low.power_w / low.power_limit_w)
+    spread = (high.power_w / low.power_w) ** 4 - 1
+    slope = (low.time_s / high.time_s - 1) / spread if abs(spread) > 1e-6 else 0.0
+    return power_w, high.time_s * (1 + slope * ((high.power_w / power_w) ** 4 - 1))
+
+
+def _limit_times_time(_low: LimitPoint, _high: LimitPoint, asked: LimitPoint) -> tuple[float, float]:
+    """The limit as the power, and even the true time."""
+    return asked.power_limit_w, asked.time_s
+
+
+LIMIT_RULES: dict[str, Between] = {
+    "limit x true time": _limit_times_time,
+    "straight lines": _straight,
+    "hard minimum, fourth power": _hard,
+}
+
+
+def power_limits(quantity: str) -> dict[str, Any]:
+    """Each network left out: exponents from the others, the limits between its lowest and highest predicted from these."""
+    points = limit_points()
+    errors: dict[str, list[float]] = {"": [], **{rule: [] for rule in LIMIT_RULES}}
+    by_network: dict[str, list[float]] = {}
+
+    def error(power_w: float, time_s: float, truth: LimitPoint) -> float:
+        wrong = {"power": power_w / truth.power_w, "time": time_s / truth.time_s}
+        wrong["energy"] = wrong["power"] * wrong["time"]
+        return abs(wrong[quantity] - 1)
+
+    for network in sorted({one.model for one in points}):
+        limits = fit_power_limits(one for one in points if one.model != network)
+        for own in _workloads(one for one in points if one.model == network):
+            for asked in own[1:-1]:
+                found: LimitEstimate = limits.at_limit([own[0], own[-1]], asked.power_limit_w)
+                errors[""].append(error(found.power_w, found.time_s, asked))
+                by_network.setdefault(network, []).append(errors[""][-1])
+                for rule, between in LIMIT_RULES.items():
+                    errors[rule].append(error(*between(own[0], own[-1], asked), asked))
+    described = {name: summary(np.array(values)) for name, values in errors.items()}
+    networks = {name: statistics.fmean(values) for name, values in by_network.items()}
+    return {"rows": len(errors[""]), **described.pop(""), "by_network": networks, "rules": described}
+
+
+def unseen_power() -> dict[str, Any]:
+    """Power of a network of which nothing is known: what other networks draw at the same limit."""
+    points = limit_points()
+    errors = []
+    for asked in points:
+        others = [
+            math.log(one.power_w)
+            for one in points
+            if (one.device, one.power_limit_w) == (asked.device, asked.power_limit_w) and one.model != asked.model
+        ]
+        errors.append(abs(math.exp(statistics.fmean(others)) / asked.power_w - 1))
+    return {"rows": len(errors), **summary(np.array(errors))}
+
+
+def _workloads(points: Iterable[LimitPoint]) -> list[list[LimitPoint]]:
+    groups: dict[Any, list[LimitPoint]] = {}
+    for one in sorted(points, key=lambda one: one.power_limit_w):
+        groups.setdefault((one.device, one.model, one.workload), []).append(one)
+    return list(groups.values())
+
+
 def speed(rows: int) -> dict[str, float]:
     """A fit to a thousand rows of several devices, and many queries."""
     frame = pd.concat([pd.read_csv(DATA / "measured" / f"{name}.csv") for name in ("rpi4", "rtx3090", "gpus")])
@@ -282,6 +375,9 @@ def main() -> None:
         "gpus, k = 5": ("mape <= 0.09", lambda: gpus(draws, unseen=False)),
         "gpus, k = 5, family unseen": ("mape <= 0.16", lambda: gpus(draws, unseen=True)),
         "flash": ("each <= 0.08", flash),
+        "gpu_power, power": ("mape <= 0.08", lambda: power_limits("power")),
+        "gpu_power, energy": ("mape <= 0.10", lambda: power_limits("energy")),
+        "gpu_power, power of an unseen network": ("none: no probe, for information", unseen_power),
         "speed": (
             "fit_s <= 15, predict_s <= 10, peak_bytes <= 1e9",
             lambda: speed(10_000 if arguments.quick else 1_000_000),

@@ -53,6 +53,9 @@ def command(folders: tuple[Path, ...], output: Path, suggest: int | None, device
     )
     if any(error.mape is not None for error in report.memory_errors):
         stdout_table("Errors of peak memory", _COLUMNS, [_row(error) for error in report.memory_errors])
+    for what, errors in (("energy per step", report.energy_errors), ("mean power", report.power_errors)):
+        if any(error.mape is not None for error in errors):
+            stdout_table(f"Errors of {what}", _COLUMNS, [_row(error) for error in errors])
     _show_remarks(report)
     if probes:
         click.echo("Worth measuring next, the most telling first:")
@@ -106,6 +109,8 @@ def _show_remarks(report: CostReport) -> None:
         click.echo(f"suspicious: {text}", err=True)
     for reason, count in report.rejected.items():
         click.echo(f"left out {count} run(s): {reason}", err=True)
+    for reason, count in report.power_rejected.items():
+        click.echo(f"did not use the power of {count} run(s): {reason}", err=True)
     for model, reason in report.dropped_models.items():
         click.echo(f"left out {model}: {reason}", err=True)
     for name, note in report.interval_notes.items():

@@ -138,6 +138,7 @@ def predict_round(
     measured = {name: find(model, query.device) for name, find in _DEFAULTS.items() if given[name] is None}
     given |= {name: one.value for name, one in measured.items()}
     up, down = (math.inf if value is None else value for value in (options.up_mbps, options.down_mbps))
+    partial = query.steps(model, [rest])[0] if rest else None
     whole = round_time(
         estimate,
         epochs=epochs,
@@ -146,10 +147,14 @@ def predict_round(
         payload_bytes=payload,
         link=Link(up, down),
         startup_s=options.startup_s,
-        partial=query.steps(model, [rest])[0] if rest else None,
+        partial=partial,
         drop_last=options.drop_last,
         **{name: value for name, value in given.items() if value is not None},
     )
+    energy: dict[str, float] = {}
+    if estimate.energy_per_step_j is not None:
+        last = 0.0 if partial is None or partial.energy_per_step_j is None else partial.energy_per_step_j
+        energy["round_energy_j"] = epochs * (samples // batch_size * estimate.energy_per_step_j + last)
     return {
         "round_s": whole.total_s,
         "round_s_lo": whole.total_lo_s,
@@ -162,6 +167,7 @@ def predict_round(
         "round_upload_s": whole.upload_s,
         "payload_bytes": payload,
         **{name: value for name, value in given.items() if value is not None},
+        **energy,
         "round_notes": [one.note for one in measured.values() if one.note],
     }
 

@@ -1,4 +1,4 @@
-"""Predicts what a training step costs on a device: seconds and peak memory, with honest intervals.
+"""Predicts what a training step costs on a device: seconds, joules and peak memory, with honest intervals.
 
 From few measurements of some models on a device to any model on it. The way of the data::
 
@@ -13,6 +13,8 @@ From few measurements of some models on a device to any model on it. The way of 
 - ``samples``: from a table of runs to what can be learned from, with a reason for each row that cannot.
 - ``base``: seconds as a sum over kinds of work. ``effects``: what siblings say beyond it. ``pool``: fits both to kin devices.
 - ``memory``: peak bytes as a non-negative sum of what a step holds.
+- ``metering``: what a row says of power. ``power``: watts as a sum over kinds of work. ``energy``: joules of a step, from
+  time and power; ``energy_fitting`` makes its predictor. ``power_limits``: power, time and energy between two power limits.
 - ``corrections``: how a measured model corrects its own prediction.
 - ``operator_times``: what single operators take. ``calibrated``: a step as their sum. ``calibrations``: from a table of them.
 - ``suggest``: which models are worth measuring.

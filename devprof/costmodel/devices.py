@@ -18,12 +18,14 @@ from devprof.costmodel.calibrations import (
     chain_observations,
     opinion_weight,
 )
+from devprof.costmodel.energy import EnergyPredictor
+from devprof.costmodel.energy_fitting import fit_energy_predictor
 from devprof.costmodel.evaluate import ErrorReport, error_reports
 from devprof.costmodel.features import Tracer
 from devprof.costmodel.fitting import Modes, fit_memory_predictor, fit_time_predictors
 from devprof.costmodel.heldout import is_little
 from devprof.costmodel.interval import Residuals, Widths
-from devprof.costmodel.pool import kin_groups
+from devprof.costmodel.pool import Pool, kin_groups
 from devprof.costmodel.predictor import Predictor
 from devprof.costmodel.samples import Configuration, Observation, Sample, memory_observations, time_observations
 from devprof.costmodel.step import StepTracer
@@ -49,12 +51,14 @@ class DeviceModel:
         memory: Of peak bytes; ``None`` where no peak was measured.
         configurations: What was measured.
         calibrated: What its operators say; ``None`` where none was timed.
+        energy: Of joules per step; ``None`` where no power was measured.
     """
 
     time: Predictor
     memory: Predictor | None
     configurations: tuple[Configuration, ...]
     calibrated: Calibrated | None = None
+    energy: EnergyPredictor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Fitted:
         suspects: Measurements that nothing else of their device agrees with.
         kin: For each device, the others that it was fitted together with.
         notes: How intervals were found where residuals were too few.
+        energy_errors: Errors of energy per step, of devices whose power was measured.
+        power_errors: The same of mean power.
     """
 
     devices: Mapping[str, DeviceModel]
@@ -78,6 +84,8 @@ class Fitted:
     suspects: tuple[str, ...]
     kin: Mapping[str, tuple[str, ...]]
     notes: Mapping[str, str]
+    energy_errors: tuple[ErrorReport, ...] = ()
+    power_errors: tuple[ErrorReport, ...] = ()
 
 
 def fit_devices(
@@ -136,10 +144,45 @@ def fit_devices(
             memory, modes = fit_memory_predictor(peaks)
             memory_errors += _reports(device, modes, peaks)
             notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
-        configurations = tuple(dict.fromkeys(sample.configuration for sample in own))
-        devices[device] = DeviceModel(time, memory, configurations, calibrated)
+        devices[device] = DeviceModel(time, memory, tuple(dict.fromkeys(one.configuration for one in own)), calibrated)
     kin = {device: tuple(other for other in pool_of[device].devices if other != device) for device in by_device}
-    return Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects), kin, notes)
+    fitted = Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects), kin, notes)
+    return _with_energy(fitted, by_device, pool_of, times)
+
+
+def _with_energy(
+    fitted: Fitted,
+    by_device: Mapping[str, Sequence[Sample]],
+    pool_of: Mapping[str, Pool],
+    times: Mapping[str, tuple[Predictor, Modes]],
+) -> Fitted:
+    """The fit with the energy of those devices whose power was measured.
+
+    Args:
+        fitted: The fit of times.
+        by_device: What was measured.
+        pool_of: The kin of each device.
+        times: The residuals of left-out step times of each device, beside its predictor.
+    """
+    devices, notes = dict(fitted.devices), dict(fitted.notes)
+    energy_errors: list[ErrorReport] = []
+    power_errors: list[ErrorReport] = []
+    for device, own in by_device.items():
+        metered = [one for one in own if one.metered is not None]
+        if not metered:
+            continue
+        with _single_thread():
+            residuals = times[device][1]
+            energy = fit_energy_predictor(metered, devices[device].time, pool_of[device].of(device), residuals)
+        devices[device] = replace(devices[device], energy=energy.predictor)
+        energy_errors += _reports(device, energy.energy_residuals, time_observations(metered))
+        power_errors += _reports(device, energy.power_residuals, time_observations(metered))
+        widths = energy.predictor.joules.widths
+        notes |= {f"{device}, energy, {mode}": one.note for mode, one in widths.items()}
+        notes[f"{device}, power"] = energy.predictor.power_widths.note
+    return replace(
+        fitted, devices=devices, energy_errors=tuple(energy_errors), power_errors=tuple(power_errors), notes=notes
+    )
 
 
 def _little_known(time: Predictor, *, alone: bool) -> Predictor:

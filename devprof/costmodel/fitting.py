@@ -15,7 +15,7 @@ from devprof.costmodel.pool import Pool
 from devprof.costmodel.predictor import Predictor, Regression, correct, measured_values
 from devprof.costmodel.samples import Observation
 
-__all__ = ["fit_memory_predictor", "fit_time_predictors"]
+__all__ = ["Modes", "assemble", "fit_memory_predictor", "fit_time_predictors"]
 
 _ENOUGH_IMAGE_FAMILIES = 3
 # Residuals by mode.
@@ -37,7 +37,7 @@ def fit_time_predictors(pool: Pool) -> dict[str, tuple[Predictor, Modes]]:
         probed: dict[str, Residuals] = {}
         if is_little(own):
             probed = device_residuals(pool, fitted, len(own))
-        predictor = _assemble(own, fitted.bases[device], fitted.known(device), _join(modes, probed))
+        predictor = assemble(own, fitted.bases[device], fitted.known(device), _join(modes, probed))
         found[device] = replace(predictor, probed=bool(probed)), modes
     return found
 
@@ -50,7 +50,7 @@ def fit_memory_predictor(observations: Sequence[Observation]) -> tuple[Predictor
         MissingExtraError: If scipy is not installed.
     """
     modes = {mode: one for (_, mode), one in memory_residuals(observations).items()}
-    return _assemble(observations, fit_memory(observations), Effects(), modes), modes
+    return assemble(observations, fit_memory(observations), Effects(), modes), modes
 
 
 def _join(own: Modes, probed: Modes) -> Modes:
@@ -63,7 +63,8 @@ def _join(own: Modes, probed: Modes) -> Modes:
     }
 
 
-def _assemble(own: Sequence[Observation], regression: Regression, effects: Effects, modes: Modes) -> Predictor:
+def assemble(own: Sequence[Observation], regression: Regression, effects: Effects, modes: Modes) -> Predictor:
+    """The predictor of one cost on one device from its base, what is known beyond it, and residuals by mode."""
     siblings: dict[str, set[str]] = defaultdict(set)
     for one in own:
         siblings[one.family].add(one.configuration.model)

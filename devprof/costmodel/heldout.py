@@ -19,7 +19,16 @@ from devprof.costmodel.pool import FittedPool, Pool
 from devprof.costmodel.predictor import Regression, by_configuration, correction_of
 from devprof.costmodel.samples import Observation, Sample
 
-__all__ = ["PROBED", "device_residuals", "is_little", "memory_residuals", "time_residuals"]
+__all__ = [
+    "PROBED",
+    "Book",
+    "by_family",
+    "by_model",
+    "device_residuals",
+    "is_little",
+    "memory_residuals",
+    "time_residuals",
+]
 
 Rows = npt.NDArray[np.int64]
 Collected = defaultdict[str, list[float]]
@@ -46,7 +55,7 @@ def by_model(observation: Observation) -> str:
     return observation.configuration.model
 
 
-class _Book:
+class Book:
     """Residuals as they come, by device, mode, basis and group."""
 
     def __init__(self) -> None:
@@ -56,16 +65,19 @@ class _Book:
         self._costs: defaultdict[tuple[str, str], Collected] = defaultdict(lambda: defaultdict(list))
 
     def add_rows(self, pool: Pool, rows: Rows, basis: str, residuals: Iterable[float]) -> None:
+        """Take in the residuals of rows of a pool."""
         for row, residual in zip(rows, residuals, strict=True):
             one = pool.observations[row]
             self.add(one, basis, by_family(one) if basis == "families" else by_model(one), residual)
 
     def add(self, one: Observation, basis: str, group: str, residual: float) -> None:
+        """Take in the residual of one left-out measurement."""
         key = (one.device, one.configuration.mode)
         self._values[key][basis][group].append(float(residual))
         self._costs[key][basis].append(one.value)
 
     def close(self) -> ByMode:
+        """All residuals, by device and mode."""
         return {
             key: Residuals(**{basis: dict(groups) for basis, groups in bases.items()}, costs=dict(self._costs[key]))
             for key, bases in self._values.items()
@@ -79,7 +91,7 @@ def time_residuals(pool: Pool, fitted: FittedPool) -> ByMode:
         pool: What was measured on kin devices.
         fitted: The fit to all of it.
     """
-    book, left_out = _Book(), LeaveOut(fitted)
+    book, left_out = Book(), LeaveOut(fitted)
     models, families = pool.rows_of(by_model), pool.rows_of(by_family)
     for rows in models.values():
         if len(models) < 2:
@@ -98,7 +110,7 @@ def time_residuals(pool: Pool, fitted: FittedPool) -> ByMode:
     return book.close()
 
 
-def _leave_model_to_kin(book: _Book, fitted: FittedPool, rows: Rows) -> None:
+def _leave_model_to_kin(book: Book, fitted: FittedPool, rows: Rows) -> None:
     """A model's residuals on each device, with its measurements on kin devices kept.
 
     The base stays the one that has seen them: some forty costs hardly move with one model on one device.
@@ -112,7 +124,7 @@ def _leave_model_to_kin(book: _Book, fitted: FittedPool, rows: Rows) -> None:
         book.add_rows(pool, own, "kin", logs - fitted.base_logs(own) - fitted.effects_without(own))
 
 
-def _leave_batch_sizes_out(book: _Book, observations: Sequence[Observation], bases: Mapping[str, Regression]) -> None:
+def _leave_batch_sizes_out(book: Book, observations: Sequence[Observation], bases: Mapping[str, Regression]) -> None:
     """Each batch size of a configuration predicted from its others: going beyond them is another matter than between."""
     for device, regression in bases.items():
         for _, own in by_configuration([one for one in observations if one.device == device]):
@@ -128,7 +140,7 @@ def _leave_batch_sizes_out(book: _Book, observations: Sequence[Observation], bas
 
 def memory_residuals(observations: Sequence[Observation]) -> ByMode:
     """The residuals of left-out memory peaks of one device, by mode."""
-    book = _Book()
+    book = Book()
 
     def leave_out(basis: str, key: Callable[[Observation], str]) -> None:
         groups = dict.fromkeys(key(one) for one in observations)
@@ -156,7 +168,7 @@ def device_residuals(pool: Pool, fitted: FittedPool, probes: int, *, seed: int =
         Residuals by mode, groups named by device and model or family; empty where no kin device has enough rows.
     """
     random = np.random.default_rng(seed)
-    book = _Book()
+    book = Book()
     for device, own in pool.rows_of(lambda one: one.device).items():
         if is_little(pool.of(device)) or len(pool.devices) < 2:
             continue

@@ -14,6 +14,7 @@ from devprof.costmodel.base import BaseModel
 from devprof.costmodel.calibrations import CALIBRATED_BATCH, collect_operators
 from devprof.costmodel.conditions import Conditions, find_conditions
 from devprof.costmodel.devices import DeviceModel, fit_devices
+from devprof.costmodel.energy import with_energy
 from devprof.costmodel.families import model_kind
 from devprof.costmodel.features import Features, Tracer
 from devprof.costmodel.persist import read_state, write_state
@@ -35,7 +36,7 @@ __all__ = ["PREDICTED_COLUMNS", "CostModel"]
 
 
 class CostModel:
-    """Predicts seconds per training step and peak memory, for models that ran on a device and for others.
+    """Predicts seconds and joules per training step and peak memory, for models that ran on a device and for others.
 
     Make one with :meth:`fit` or :meth:`load`.
     """
@@ -96,10 +97,13 @@ class CostModel:
             dropped_models=collected.dropped_models,
             errors=fitted.errors,
             memory_errors=fitted.memory_errors,
+            energy_errors=fitted.energy_errors,
+            power_errors=fitted.power_errors,
             coefficients=fitted.coefficients,
             suspects=fitted.suspects,
             kin=fitted.kin,
             interval_notes={name: note for name, note in fitted.notes.items() if note},
+            power_rejected=collected.power_rejected,
         )
         features = {sample.configuration: sample.features for sample in collected.samples}
         conditions = find_conditions(collected.rows, collected.settings)
@@ -167,22 +171,19 @@ class CostModel:
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
         steps = chosen.time.predict_sizes(configuration, features, batch_sizes, self._opinion(chosen, configuration))
-        if device in self._adaptations:
-            steps = self._adaptations[device].correct(configuration, steps)
-        if chosen.memory is None:
-            return [Estimate(one.value, one.low, one.high, one.basis) for one in steps]
-        peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
-        return [
-            Estimate(
-                step_s=step.value,
-                step_s_lo=step.low,
-                step_s_hi=step.high,
-                basis=step.basis,
-                memory_bytes=peak.value,
-                memory_hi_bytes=peak.high,
-            )
-            for step, peak in zip(steps, peaks, strict=True)
-        ]
+        adaptation = self._adaptations.get(device)
+        corrected = steps if adaptation is None else adaptation.correct(configuration, steps)
+        estimates = [Estimate(one.value, one.low, one.high, one.basis) for one in corrected]
+        if chosen.memory is not None:
+            peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
+            estimates = [
+                replace(one, memory_bytes=peak.value, memory_hi_bytes=peak.high)
+                for one, peak in zip(estimates, peaks, strict=True)
+            ]
+        if chosen.energy is None:
+            return estimates
+        energies = chosen.energy.predict_sizes(configuration, features, batch_sizes, chosen.time, steps)
+        return [with_energy(*one) for one in zip(estimates, energies, steps, strict=True)]
 
     def features(
         self, device: str, model: str, mode: str, *, image_size: int | None = None, num_classes: int | None = None

@@ -120,6 +120,11 @@ class Predictor:
         centres = (float(value) * effect for value in values)
         return [Interval(centre, centre / spread, centre * spread, basis) for centre in centres]
 
+    def half_width(self, configuration: Configuration, basis: str) -> float:
+        """The half width in log space of the interval of a configuration on one of the bases."""
+        widths, factor = self._widths(configuration)
+        return factor * widths.of(basis)
+
     def _basis(self, configuration: Configuration) -> tuple[str, float]:
         """What the interval of a configuration that was not measured stands on, and its half width."""
         widths, factor = self._widths(configuration)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devprof.costmodel.families import model_family
 from devprof.costmodel.features import Features, Tracer
+from devprof.costmodel.metering import Metered, join_metered, read_metered
 from devprof.errors import CostModelError, DevprofError, MissingExtraError
 from devprof.records import MODES
 
@@ -83,6 +84,7 @@ class Sample:
         features: The work of a step.
         rows: Number of rows joined.
         processor: What it ran on, such as ``cpu`` or ``cuda``; ``None`` where the table does not say.
+        metered: Its power and energy; ``None`` where no repeat measured them.
     """
 
     device: str
@@ -93,6 +95,7 @@ class Sample:
     features: Features
     rows: int = 1
     processor: str | None = None
+    metered: Metered | None = None
 
     @property
     def family(self) -> str:
@@ -102,7 +105,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One measured cost, in seconds or bytes, with what it is learned from."""
+    """One measured cost, in seconds, bytes, watts or joules, with what it is learned from."""
 
     device: str
     processor: str | None
@@ -147,6 +150,7 @@ class Samples:
         total_rows: Rows of the table.
         rows: All rows with a step time: also those of a device that throttled, and of other settings.
         settings: The setting that each device's samples have.
+        power_rejected: Number of rows whose time is used and whose power is not, by reason.
     """
 
     samples: tuple[Sample, ...]
@@ -155,6 +159,7 @@ class Samples:
     total_rows: int
     rows: tuple[Row, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    power_rejected: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,8 @@ class Row:
     setting: Setting
     data_s: float | None = None
     throttled: bool = False
+    metered: Metered | None = None
+    unmetered: str = ""
 
 
 def clean_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -231,7 +238,9 @@ def collect_samples(frame: pd.DataFrame, tracer: Tracer) -> Samples:
     rejected.update(
         f"model {row.configuration.model} cannot be traced" for row in rows if row.configuration not in features
     )
-    return Samples(_join_repeats(rows, features), dict(rejected), dropped, len(frame), tuple(every), settings)
+    unmetered = Counter(row.unmetered for row in rows if row.unmetered and row.configuration in features)
+    joined = _join_repeats(rows, features)
+    return Samples(joined, dict(rejected), dropped, len(frame), tuple(every), settings, dict(unmetered))
 
 
 def _read_row(record: Mapping[str, Any]) -> tuple[Row | None, str]:
@@ -252,8 +261,9 @@ def _read_row(record: Mapping[str, Any]) -> tuple[Row | None, str]:
     mode = str(record.get("mode") or "full")
     configuration = Configuration(str(record["model"]), mode, image_size, num_classes)
     setting = Setting(*(None if record.get(name) is None else str(record[name]) for name in Setting._fields))
-    throttled = record.get("throttled") == "confirmed"
-    return Row(str(record["device"]), configuration, batch_size, step_s, peak_bytes, setting, data_s, throttled), ""
+    throttled, power = record.get("throttled") == "confirmed", read_metered(record, step_s)
+    own = (str(record["device"]), configuration, batch_size, step_s, peak_bytes, setting)
+    return Row(*own, data_s, throttled, *power), ""
 
 
 def _reason_against(record: Mapping[str, Any]) -> str:
@@ -338,6 +348,7 @@ def _join_repeats(rows: list[Row], features: Mapping[Configuration, Features]) -
                 features=features[configuration],
                 rows=len(group),
                 processor=group[0].setting.processor,
+                metered=join_metered([row.metered for row in group]),
             )
         )
     return tuple(samples)

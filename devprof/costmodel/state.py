@@ -14,6 +14,7 @@ from devprof.costmodel.calibrated import PARTS, Calibrated
 from devprof.costmodel.corrections import Correction
 from devprof.costmodel.devices import DeviceModel
 from devprof.costmodel.effects import Effects
+from devprof.costmodel.energy import EnergyPredictor
 from devprof.costmodel.interval import Widths
 from devprof.costmodel.memory import MEMORY_COLUMNS, MemoryModel
 from devprof.costmodel.operator_times import OperatorTimes, TimedOperator
@@ -47,6 +48,7 @@ def dump_device(device: DeviceModel) -> dict[str, Any]:
         "memory": None if device.memory is None else _dump(device.memory),
         "configurations": json.dumps([dump_configuration(one) for one in device.configurations]),
         "calibrated": None if device.calibrated is None else _dump_calibrated(device.calibrated),
+        "energy": None if device.energy is None else _dump_energy(device.energy),
     }
 
 
@@ -59,7 +61,22 @@ def load_device(data: Mapping[str, Any]) -> DeviceModel:
     memory = data["memory"]
     configurations = tuple(load_configuration(one) for one in json.loads(data["configurations"]))
     calibrated = None if data["calibrated"] is None else _load_calibrated(data["calibrated"])
-    return DeviceModel(_load(data["time"]), None if memory is None else _load(memory), configurations, calibrated)
+    energy = None if data["energy"] is None else _load_energy(data["energy"])
+    return DeviceModel(
+        _load(data["time"]), None if memory is None else _load(memory), configurations, calibrated, energy
+    )
+
+
+def _dump_energy(energy: EnergyPredictor) -> dict[str, Any]:
+    return {
+        "joules": _dump(energy.joules),
+        "power_widths": asdict(energy.power_widths),
+        "meter_error_rel": energy.meter_error_rel,
+    }
+
+
+def _load_energy(data: Mapping[str, Any]) -> EnergyPredictor:
+    return EnergyPredictor(_load(data["joules"]), Widths(**data["power_widths"]), float(data["meter_error_rel"]))
 
 
 def _dump_calibrated(calibrated: Calibrated) -> dict[str, Any]:

@@ -51,10 +51,13 @@ class CostReport:
         dropped_models: Models that cannot be traced, with the reason.
         errors: Errors on left-out families and models, by device and mode.
         memory_errors: The same for peak memory, by device.
+        energy_errors: The same for energy per step, of devices with power measurements.
+        power_errors: The same for mean power.
         coefficients: What work costs on each device in each mode.
         suspects: Measurements that nothing else of their device agrees with.
         kin: For each device, the others that it was fitted together with.
         interval_notes: How interval widths were found where residuals were too few, by device and mode.
+        power_rejected: Number of rows whose time was used and whose power was not, by reason.
     """
 
     total_rows: int
@@ -63,10 +66,13 @@ class CostReport:
     dropped_models: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[ErrorReport, ...] = ()
     memory_errors: tuple[ErrorReport, ...] = ()
+    energy_errors: tuple[ErrorReport, ...] = ()
+    power_errors: tuple[ErrorReport, ...] = ()
     coefficients: tuple[Coefficient, ...] = ()
     suspects: tuple[str, ...] = ()
     kin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interval_notes: Mapping[str, str] = field(default_factory=dict)
+    power_rejected: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -82,10 +88,13 @@ class CostReport:
             dropped_models=dict(data["dropped_models"]),
             errors=tuple(ErrorReport(**one) for one in data["errors"]),
             memory_errors=tuple(ErrorReport(**one) for one in data["memory_errors"]),
+            energy_errors=tuple(ErrorReport(**one) for one in data["energy_errors"]),
+            power_errors=tuple(ErrorReport(**one) for one in data["power_errors"]),
             coefficients=tuple(Coefficient(**one) for one in data["coefficients"]),
             suspects=tuple(data["suspects"]),
             kin={device: tuple(others) for device, others in data["kin"].items()},
             interval_notes=dict(data["interval_notes"]),
+            power_rejected=dict(data["power_rejected"]),
         )
 
 

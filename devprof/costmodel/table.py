@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PREDICTED_COLUMNS", "Queries", "predict_table"]
 
-_NUMBERS = ("step_s", "step_s_lo", "step_s_hi", "memory_bytes", "memory_hi_bytes")
+_ENERGY = ("energy_per_step_j", "energy_per_step_j_lo", "energy_per_step_j_hi", "power_w")
+_NUMBERS = ("step_s", "step_s_lo", "step_s_hi", "memory_bytes", "memory_hi_bytes", *_ENERGY)
 PREDICTED_COLUMNS: tuple[str, ...] = (*_NUMBERS, "fits", "basis", "error")
 
 _REQUIRED = ("device", "model", "batch_size")

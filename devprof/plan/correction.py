@@ -103,16 +103,35 @@ class CorrectedEstimator:
             return base
         centre_s = base.step_s * math.exp(ratio.mean)
         factor = math.exp(Z90 * ratio.sd)
-        energy_j = base.energy_per_step_j
-        return replace(
-            base,
-            step_s=centre_s,
-            step_s_lo=centre_s / factor,
-            step_s_hi=centre_s * factor,
-            basis="observed",
-            # At unchanged power, energy follows time.
-            energy_per_step_j=None if energy_j is None else energy_j * math.exp(ratio.mean),
+        corrected = replace(
+            base, step_s=centre_s, step_s_lo=centre_s / factor, step_s_hi=centre_s * factor, basis="observed"
         )
+        return _with_energy(corrected, base)
+
+
+def _with_energy(corrected: Estimate, base: Estimate) -> Estimate:
+    """A corrected estimate with the energy that goes with it: at unchanged power, energy follows time.
+
+    The interval keeps the doubt about power, which is what that of energy has beyond that of time, in quadrature.
+    """
+    if base.energy_per_step_j is None:
+        return corrected
+    energy_j = base.energy_per_step_j * corrected.step_s / base.step_s
+
+    def bound(old_j: float | None, old_s: float, new_s: float) -> float | None:
+        if old_j is None or base.energy_per_step_j is None:
+            return None
+        energy, time = math.log(old_j / base.energy_per_step_j), math.log(old_s / base.step_s)
+        power_squared = max(0.0, energy**2 - time**2)
+        new = math.log(new_s / corrected.step_s)
+        return energy_j * math.exp(math.copysign(math.sqrt(power_squared + new**2), new))
+
+    return replace(
+        corrected,
+        energy_per_step_j=energy_j,
+        energy_per_step_j_lo=bound(base.energy_per_step_j_lo, base.step_s_lo, corrected.step_s_lo),
+        energy_per_step_j_hi=bound(base.energy_per_step_j_hi, base.step_s_hi, corrected.step_s_hi),
+    )
 
 
 def _observe_point(points: dict[int, LogFilter], batch_size: int, log_step: float) -> None:

@@ -22,7 +22,10 @@ class Estimate:
         memory_bytes: Peak memory of the training process.
         memory_hi_bytes: Upper bound of the peak, which decides ``fits``.
         fits: Whether the upper bound fits the device's memory; ``None`` where either is unknown.
-        energy_per_step_j: Joules per step; ``None`` without energy measurements.
+        energy_per_step_j: Joules per step; ``None`` without energy measurements, as are the three below.
+        energy_per_step_j_lo: Lower bound of its 90 % interval.
+        energy_per_step_j_hi: Upper bound of its 90 % interval.
+        power_w: Mean watts while training: energy over time.
     """
 
     step_s: float
@@ -33,6 +36,9 @@ class Estimate:
     memory_hi_bytes: float | None = None
     fits: bool | None = None
     energy_per_step_j: float | None = None
+    energy_per_step_j_lo: float | None = None
+    energy_per_step_j_hi: float | None = None
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,17 +201,40 @@ class TestFitAndPredict:
         step = json.loads(run(*query).stdout)
         assert step["step_s_lo"] <= step["step_s"] <= step["step_s_hi"]
         assert step["basis"] == "known-pair"
-        assert step["energy_per_step_j"] is None
+        assert step["energy_per_step_j"] is step["energy_per_step_j_hi"] is step["power_w"] is None
         whole = json.loads(
             run(*query, "--epochs", 2, "--samples", 100, "--up-mbps", 10, "--down-mbps", 40, "--startup", "3s").stdout
         )
         assert whole["payload_bytes"] == 4 * 1_707_274
         transfers = whole["payload_bytes"] * 8e-6 * (1 / 10 + 1 / 40)
         assert whole["round_steps"] == 26
+        assert "round_energy_j" not in whole
         # The last batch of each epoch has four samples, and is priced as such.
         last = json.loads(run(*query[:-1], 4).stdout)
         assert whole["round_s"] == pytest.approx(2 * (12 * step["step_s"] + last["step_s"]) + 3 + transfers)
         assert whole["round_s_lo"] <= whole["round_s"] <= whole["round_s_hi"]
+
+    def test_energy_of_a_step_and_of_the_training_steps_of_a_round(self, run, tmp_path):
+        work = {"seed:cnn": 0.2, "seed:mlp": 0.05, "seed:net": 0.3}
+        for number, (model, size) in enumerate((model, size) for model in work for size in (4, 16)):
+            step_s = work[model] * (1 + size / 8)
+            power = {"energy_source": "ina3221", "power_w": 5.0, "energy_per_step_j": 5 * step_s, "power_coverage": 1.0}
+            if model == "seed:net":
+                power["power_coverage"] = 0.5
+            write_run(tmp_path / "runs", make_run(f"r{number}", model=model, batch_size=size, step_s=step_s, **power))
+        fitted = run("fit", tmp_path / "runs", "-o", tmp_path / "cost.skops")
+        assert "Errors of energy per step" in fitted.stdout
+        assert "Errors of mean power" in fitted.stdout
+        assert "did not use the power of 2 run(s): power_coverage is below 0.95" in fitted.stderr
+        query = ("predict", tmp_path / "cost.skops", "--device", "board", "--model", "seed:mlp", "--batch-size", 8)
+        step = json.loads(run(*query).stdout)
+        assert step["power_w"] == pytest.approx(5.0, rel=0.01)
+        assert step["energy_per_step_j_lo"] <= step["energy_per_step_j"] <= step["energy_per_step_j_hi"]
+        whole = json.loads(run(*query, "--epochs", 2, "--samples", 96).stdout)
+        assert whole["round_energy_j"] == pytest.approx(24 * step["energy_per_step_j"])
+        last = json.loads(run(*query[:-1], 4).stdout)
+        cut = json.loads(run(*query, "--epochs", 2, "--samples", 100).stdout)
+        assert cut["round_energy_j"] == pytest.approx(2 * (12 * step["energy_per_step_j"] + last["energy_per_step_j"]))
 
     def test_memory_decides_what_fits(self, run, cost_model):
         query = ("predict", cost_model, "--device", "board", "--model", "seed:mlp", "--memory")

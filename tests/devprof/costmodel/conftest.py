@@ -90,6 +90,34 @@ def true_peak_bytes(features, batch_size):
     )
 
 
+# Watts of the made-up device: idle, and beyond it while it multiplies, moves memory, and does the rest.
+IDLE_W = 2.0
+DYNAMIC_W = {"products": 4.0, "traffic": 3.0, "overheads": 1.5}
+
+
+def true_energy_j(features, batch_size):
+    seconds = np.array([TRUE_SECONDS.get(name, 0.0) for name in COLUMNS])
+    kinds = ["overheads" if "operators" in name or name == "step" else "traffic" for name in COLUMNS]
+    kinds = ["products" if name.endswith("_macs") else kind for name, kind in zip(COLUMNS, kinds, strict=True)]
+    watts = np.array([IDLE_W + DYNAMIC_W[kind] for kind in kinds])
+    return float((work(features, np.array([batch_size])) @ (seconds * watts))[0])
+
+
+def metered(frame):
+    """A table of the made-up world with what an exact meter says of its rows."""
+    traced = [made_up_features(row.model, row.mode, 224) for row in frame.itertuples()]
+    joules = np.array([true_energy_j(one, size) for one, size in zip(traced, frame.batch_size, strict=True)])
+    seconds = np.array([true_step_s(one, size) for one, size in zip(traced, frame.batch_size, strict=True)])
+    power_w = joules / seconds
+    return frame.assign(
+        energy_source="ina3221",
+        power_w=power_w,
+        energy_per_step_j=power_w * frame.step_s,
+        idle_power_w=IDLE_W,
+        power_coverage=1.0,
+    )
+
+
 def made_up_rows(
     *,
     models=("plain1", "plain2", "plain4", "thin1", "thin3", "token1", "token2", "cross1", "cross2"),
@@ -242,6 +270,21 @@ def tracer():
 @pytest.fixture
 def make_rows():
     return made_up_rows
+
+
+@pytest.fixture
+def with_meter():
+    return metered
+
+
+@pytest.fixture
+def true_seconds():
+    return TRUE_SECONDS
+
+
+@pytest.fixture
+def true_energy():
+    return true_energy_j
 
 
 @pytest.fixture

@@ -47,6 +47,19 @@ def test_what_was_learned_beside_the_fit_comes_back_to_the_last_bit(make_rows, t
     assert loaded.adapt("board", more).adaptation("board") == model.adapt("board", more).adaptation("board")
 
 
+def test_a_loaded_model_predicts_the_same_energy_to_the_last_bit(make_rows, with_meter, tracer, tmp_path):
+    rows = with_meter(make_rows(noise=0.05)).assign(energy_error_rel=0.01)
+    rows.loc[rows.model == "plain1", ["power_w", "energy_per_step_j"]] = None
+    model = CostModel.fit(rows, tracer=tracer)
+    model.save(tmp_path / "cost.skops")
+    loaded = CostModel.load(tmp_path / "cost.skops", tracer=tracer)
+    questions = make_rows(models=("plain1", "thin3", "thin7", "token9"), batch_sizes=(1, 3, 16, 100))
+    answers = model.predict_frame(questions)
+    assert answers.energy_per_step_j_hi.notna().all()
+    assert loaded.predict_frame(questions).equals(answers)
+    assert loaded.report == model.report
+
+
 def test_fitted_models_need_no_tracer_after_loading(model, tmp_path):
     model.save(tmp_path / "cost.skops")
 

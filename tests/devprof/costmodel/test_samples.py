@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from devprof.costmodel.metering import Metered
 from devprof.costmodel.samples import Configuration, collect_samples
 from devprof.errors import CostModelError, MissingExtraError
 
@@ -17,6 +18,20 @@ def collect(tracer, *rows):
 def test_repeats_are_joined_by_their_median(tracer):
     samples = collect(tracer, {"step_s": 1.0}, {"step_s": 9.0}, {"step_s": 2.0}).samples
     assert [(one.step_s, one.rows) for one in samples] == [(2.0, 3)]
+
+
+def test_power_of_repeats_is_joined_and_what_cannot_be_used_is_counted(tracer):
+    collected = collect(
+        tracer,
+        {"power_w": 4.0, "idle_power_w": 2.0, "energy_per_step_j": 4.1},
+        {"power_w": 6.0, "power_coverage": 0.9},
+        {"power_w": 5.0},
+        {"model": "thin1"},
+        {"model": "nonsense1", "power_w": 0.0},
+    )
+    assert [one.metered for one in collected.samples] == [Metered(4.5, 4.55, 2.0), None]
+    assert [one.rows for one in collected.samples] == [3, 1]
+    assert collected.power_rejected == {"power_coverage is below 0.95": 1}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,32 @@ def test_factor_applies_at_every_batch_size_and_to_energy_but_not_memory():
     assert estimate.basis == "observed"
 
 
+def test_the_interval_of_energy_keeps_the_doubt_about_power():
+    class Metered:
+        def estimate(self, device, batch_size):
+            low, high = 0.1 / 1.3, 0.1 * 1.3
+            spread = math.exp(math.hypot(math.log(1.3), math.log(1.2)))
+            energy = {"energy_per_step_j_lo": 2 / spread, "energy_per_step_j_hi": 2 * spread, "power_w": 20.0}
+            return Estimate(0.1, low, high, "new-family", energy_per_step_j=2.0, **energy)
+
+    estimator = CorrectedEstimator(Metered())
+    for _ in range(20):
+        estimator.observe("board", 8, 0.12)
+    one = estimator.estimate("board", 64)
+    assert one.power_w == 20.0
+    assert one.energy_per_step_j == pytest.approx(20.0 * one.step_s)
+    spread = math.exp(math.hypot(math.log(one.step_s_hi / one.step_s), math.log(1.2)))
+    assert one.energy_per_step_j_hi == pytest.approx(one.energy_per_step_j * spread)
+    assert one.energy_per_step_j_lo == pytest.approx(one.energy_per_step_j / spread)
+
+
+def test_energy_without_an_interval_stays_without():
+    estimator = CorrectedEstimator(Base())
+    estimator.observe("board", 8, 0.12)
+    estimate = estimator.estimate("board", 8)
+    assert estimate.energy_per_step_j_lo is estimate.energy_per_step_j_hi is None
+
+
 def test_single_absurd_value_does_little_harm():
     estimator = CorrectedEstimator(Base())
     for _ in range(8):
