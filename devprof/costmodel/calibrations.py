@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from devprof.costmodel.base import overlap_of
 from devprof.costmodel.calibrated import Calibrated, MeasuredStep, fit_calibrated
 from devprof.costmodel.families import model_family
 from devprof.costmodel.features import Tracer
-from devprof.costmodel.interval import Residuals, Widths
+from devprof.costmodel.interval import Residuals, Widths, half_width
 from devprof.costmodel.operator_times import TimedOperator
 from devprof.costmodel.samples import Configuration, Observation, clean_records
 from devprof.costmodel.signature import decode_signature, step_of
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CALIBRATED_BATCH",
-    "CALIBRATED_WIDTHS",
     "DeviceOperators",
     "calibrate_device",
+    "calibrated_widths",
     "chain_observations",
     "collect_operators",
     "opinion_weight",
@@ -39,12 +39,9 @@ _log = logging.getLogger(__name__)
 
 # Operators are timed as steps of this batch size call them; other sizes follow the base.
 CALIBRATED_BATCH = 16
-# Half width of the interval of a device that is known by its operators and at most a few probes. On a two-core PC 90 % of
-# the steps of twenty models of sixteen families that were not calibrated were within 0.2; another kind of device may be worse.
-_WIDTH = 0.3
-CALIBRATED_WIDTHS = Widths(
-    _WIDTH, _WIDTH, _WIDTH, _WIDTH, _WIDTH, "known by its operators: half widths of 0.3 are assumed"
-)
+# The least half width of the interval of a device that is known by its operators and at most a few probes. On a two-core PC
+# 90 % of the steps of twenty models of sixteen families that were not calibrated were within 0.2.
+_LEAST_WIDTH = 0.3
 # Tracing takes half a second; more measured models than these hardly change seven costs.
 _MOST_PROBES = 20
 
@@ -163,6 +160,40 @@ def _spread(observations: Sequence[Observation]) -> list[Observation]:
     return [one for _, one in sorted(ranked, key=lambda pair: pair[0])[:_MOST_PROBES]]
 
 
+def calibrated_widths(operators: DeviceOperators, calibrated: Calibrated, steps: Sequence[MeasuredStep]) -> Widths:
+    """Widths of a device that is known by its operators and at most a few probes, the same for whatever was not measured.
+
+    They come from the measured steps, each network left out in turn: where even those of small synthetic networks are hard to
+    tell from their operators, others are, too. Few networks promise nothing narrower than a half width of 0.3.
+
+    Args:
+        operators: The device's calibration.
+        calibrated: The fit to all of it.
+        steps: The measured steps that it was fitted to.
+    """
+    left_out = _left_out(operators, calibrated, steps, lambda one: one.model)
+    width, note = half_width(left_out) if left_out else (0.0, "")
+    if width < _LEAST_WIDTH:
+        width, note = _LEAST_WIDTH, f"at least {_LEAST_WIDTH}"
+    return Widths(width, width, width, width, width, f"known by its operators: {note}")
+
+
+def _left_out(
+    operators: DeviceOperators,
+    calibrated: Calibrated,
+    steps: Sequence[MeasuredStep],
+    key: Callable[[MeasuredStep], str],
+) -> dict[str, list[float]]:
+    """Log of measured over summed of each group of steps, left out in turn; none where there is one group only."""
+    found: dict[str, list[float]] = {}
+    groups = sorted({key(one) for one in steps})
+    for group in groups if len(groups) > 1 else ():
+        kept = [one for one in steps if key(one) != group]
+        refitted = fit_calibrated(operators.timed, kept, calibrated.overlap, times=calibrated.times)
+        found[group] = [math.log(one.seconds / refitted.seconds(one.step)) for one in steps if key(one) == group]
+    return found
+
+
 def opinion_weight(
     operators: DeviceOperators,
     calibrated: Calibrated,
@@ -180,15 +211,9 @@ def opinion_weight(
         residuals: Those of the base, by mode.
     """
     base = [value for one in residuals.values() for values in one.families.values() for value in values]
-    families = sorted({model_family(one.model) for one in steps})
-    if not base or len(families) < 2:
+    left_out = _left_out(operators, calibrated, steps, lambda one: model_family(one.model))
+    if not base or not left_out:
         return 0.5
-    sums = []
-    for family in families:
-        kept = [one for one in steps if model_family(one.model) != family]
-        refitted = fit_calibrated(operators.timed, kept, calibrated.overlap, times=calibrated.times)
-        sums += [
-            math.log(one.seconds / refitted.seconds(one.step)) for one in steps if model_family(one.model) == family
-        ]
+    sums = [value for values in left_out.values() for value in values]
     square_base, square_sum = float(np.mean(np.square(base))), float(np.mean(np.square(sums)))
     return square_base / (square_base + square_sum)

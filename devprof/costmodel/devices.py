@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from devprof.costmodel.base import BaseModel
-from devprof.costmodel.calibrated import Calibrated
+from devprof.costmodel.calibrated import Calibrated, MeasuredStep
 from devprof.costmodel.calibrations import (
-    CALIBRATED_WIDTHS,
     DeviceOperators,
     calibrate_device,
+    calibrated_widths,
     chain_observations,
     opinion_weight,
 )
@@ -127,12 +127,12 @@ def fit_devices(
         time, modes = times[device]
         calibrated = None
         if device in calibrations:
-            calibrated, steps = calibrate_device(calibrations[device], time_observations(own), step_tracer)
+            known = calibrate_device(calibrations[device], time_observations(own), step_tracer)
+            calibrated = known[0]
             if not is_little(own):
-                weight = opinion_weight(calibrations[device], calibrated, steps, modes)
-                time = replace(time, opinion_weight=weight)
+                time = replace(time, opinion_weight=opinion_weight(calibrations[device], *known, modes))
             else:
-                time = _little_known(time, alone=len(pool_of[device].devices) == 1)
+                time = _little_known(time, calibrations[device], *known, alone=len(pool_of[device].devices) == 1)
         measured = pool_of[device].of(device)
         errors += _reports(device, modes, measured)
         coefficients += _coefficients(device, time, measured)
@@ -185,11 +185,13 @@ def _with_energy(
     )
 
 
-def _little_known(time: Predictor, *, alone: bool) -> Predictor:
+def _little_known(
+    time: Predictor, operators: DeviceOperators, calibrated: Calibrated, steps: Sequence[MeasuredStep], *, alone: bool
+) -> Predictor:
     """The predictor of a device with at most a few probes, known by its operators and perhaps by kin devices."""
     if not alone:
         return replace(time, opinion_weight=_BESIDE_KIN)
-    widths: dict[str, Widths] = dict.fromkeys(MODES, CALIBRATED_WIDTHS)
+    widths: dict[str, Widths] = dict.fromkeys(MODES, calibrated_widths(operators, calibrated, steps))
     return replace(time, opinion_weight=1.0, probed=True, widths=widths, other_widths=widths)
 
 

@@ -1,11 +1,18 @@
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from devprof.costmodel.calibrated import MeasuredStep, fit_calibrated
-from devprof.costmodel.calibrations import calibrate_device, chain_observations, collect_operators, opinion_weight
+from devprof.costmodel.calibrations import (
+    calibrate_device,
+    calibrated_widths,
+    chain_observations,
+    collect_operators,
+    opinion_weight,
+)
 from devprof.costmodel.interval import Residuals
 from devprof.costmodel.model import CostModel
 from devprof.errors import CostModelError
@@ -102,6 +109,15 @@ def test_the_better_of_base_and_sum_counts_more(operators, step_tracer):
     good, bad = ({"full": Residuals(families={"a": [error], "b": [-error]})} for error in (0.001, 0.8))
     assert opinion_weight(operators, calibrated, steps, good) < 0.3
     assert opinion_weight(operators, calibrated, steps, bad) > 0.7
+
+
+def test_what_the_synthetic_networks_are_off_by_widens_all_others(operators, step_tracer):
+    calibrated, steps = calibrate_device(operators, [], step_tracer)
+    assert calibrated_widths(operators, calibrated, steps).new_family == 0.3
+    odd = [replace(one, seconds=one.seconds * (3 if number % 4 < 2 else 1)) for number, one in enumerate(steps)]
+    wider = calibrated_widths(operators, fit_calibrated(operators.timed, odd), odd)
+    assert wider.known_pair == wider.new_family > 0.6
+    assert calibrated_widths(operators, calibrated, []).note == "known by its operators: at least 0.3"
 
 
 def test_a_device_that_never_ran_a_model_is_predicted(model, step_tracer, true_calibrated):
