@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--table", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Many queries: CSV in, CSV out."
 )
+@click.option("--card", is_flag=True, help="Print the model card: data, errors, and what it is not for.")
 @click.option("--device", help="A device that the cost model knows.")
 @click.option("--model", help="Any model; it need not have been measured.")
 @click.option("--mode", type=click.Choice(MODES), default="full", show_default=True)
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 def command(
     cost_model: Path,
     table: Path | None,
+    card: bool,
     device: str | None,
     model: str | None,
     mode: str,
@@ -71,13 +73,14 @@ def command(
     data_loading: float | None,
     thermal_factor: float | None,
     drop_last: bool,
-    as_json: bool,  # noqa: ARG001 - the result is JSON anyway; the option is there because every command has it
+    as_json: bool,
 ) -> None:
     """Predict a training step with the file COST_MODEL, and print it as JSON with its 90 % interval.
 
     With --epochs and --samples, a client's whole round as well; without --up-mbps and --down-mbps its transfers count
     nothing. With --table, every row of a CSV file (device, model, batch_size, and what else is known), as CSV on stdout;
-    rows with epochs and samples get their round, and options about rounds hold where a row says nothing.
+    rows with epochs and samples get their round, and options about rounds hold where a row says nothing. With --card, what
+    the cost model was made from, its errors and its limits, as Markdown (or JSON) instead.
     """
     from devprof.costmodel.model import CostModel
 
@@ -86,13 +89,16 @@ def command(
         raise click.UsageError("--up-mbps goes with --down-mbps")
     options = RoundOptions(up_mbps, down_mbps, startup, payload, data_loading, thermal_factor, drop_last)
     loaded = CostModel.load(cost_model)
+    if card:
+        _show_card(loaded, as_json=as_json)
+        return
     if table is not None:
         if epochs is not None or samples is not None:
             raise click.UsageError("epochs and samples are columns of the table")
         _predict_table(loaded, table, options)
         return
     if device is None or model is None:
-        raise click.UsageError("give --device and --model, or --table")
+        raise click.UsageError("give --device and --model, or --table, or --card")
     if (epochs is None) != (samples is None):
         raise click.UsageError("--epochs goes with --samples")
     estimate = loaded.predict(
@@ -112,6 +118,15 @@ def command(
         except ValueError as error:
             raise click.UsageError(str(error)) from error
     echo_json(result)
+
+
+def _show_card(model: CostModel, *, as_json: bool) -> None:
+    from devprof.costmodel.card import render_card
+
+    if as_json:
+        echo_json(model.report.to_dict())
+    else:
+        click.echo(render_card(model.report), nl=False)
 
 
 def _predict_table(model: CostModel, path: Path, options: RoundOptions) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +14,17 @@ import click
 
 from devprof.cli.common import echo_json, json_option, log_to_stderr
 from devprof.errors import DevprofError, StoreError
-from devprof.records import Evaluation, Measurement, Prediction, RoundLog, StepTime
+from devprof.records import Estimate, Evaluation, Measurement, Prediction, RoundLog, StepTime
 
 if TYPE_CHECKING:
+    from devprof.costmodel.leftout import LeftOut
     from devprof.report.content import ReportContent
 
-_IN_SAMPLE = (
-    "Predictions are those of {path}. Where these runs were part of its fit, they show how well it describes them; how well it "
-    "predicts what it has not seen is what devprof fit prints."
+# Device, model, mode, batch size, image size, classes.
+_Key = tuple[str, str, str, int, int | None, int | None]
+_LEFT_OUT = (
+    "Predictions are those of {path}. For what its fit used, the figure shows what was predicted when the family, the model or "
+    "the batch size was left out of the fit, not how well the fit describes it."
 )
 
 
@@ -77,7 +82,7 @@ def _content(folders: Sequence[Path], cost_model: Path | None) -> ReportContent:
     notes: tuple[str, ...] = ()
     if cost_model is not None:
         predictions += tuple(_predict(cost_model, runs))
-        notes = (_IN_SAMPLE.format(path=cost_model.name),)
+        notes = (_LEFT_OUT.format(path=cost_model.name),)
     return ReportContent(
         title="",
         facts=(("devprof", importlib.metadata.version("devprof")), *provenance(runs)),
@@ -113,13 +118,35 @@ def phase_steps(folders: Sequence[Path], runs: Sequence[Measurement]) -> tuple[S
 
 
 def _predict(path: Path, runs: Sequence[Measurement]) -> list[Prediction]:
-    """The cost model's word on every run that it can say something about; the others are named in the log."""
+    """The cost model's word on every configuration that it can say something about; the others are named in the log.
+
+    What the fit used is shown as it was predicted without it. A configuration is one point, however often it was repeated.
+    """
     from devprof.costmodel.model import CostModel
 
     model = CostModel.load(path)
-    predictions = []
+    settings = {one.device: one.setting for one in model.report.data}
+    left_out: dict[_Key, list[LeftOut]] = {}
+    for row in model.report.left_out:
+        left_out.setdefault(_key(row), []).append(row)
+    groups: dict[_Key, list[Measurement]] = {}
+    others: Counter[str] = Counter()
     for run in runs:
-        if run.status != "ok" or run.task != "train":
+        if run.status != "ok" or run.task != "train" or run.step_s is None:
+            continue
+        if any(str(getattr(run, name)) not in values for name, values in settings.get(run.device, {}).items()):
+            others[run.device] += 1
+            continue
+        groups.setdefault(_key(run), []).append(run)
+    for device, count in others.items():
+        click.echo(
+            f"no prediction for {count} run(s) on {device}: the cost model is for another setting of it", err=True
+        )
+    predictions = []
+    for key, own in groups.items():
+        run = dataclasses.replace(own[0], step_s=statistics.median(one.step_s for one in own if one.step_s is not None))
+        if key in left_out:
+            predictions += [Prediction.beside(_estimate(row), run) for row in left_out[key]]
             continue
         try:
             estimate = model.predict(
@@ -130,3 +157,14 @@ def _predict(path: Path, runs: Sequence[Measurement]) -> list[Prediction]:
             continue
         predictions.append(Prediction.beside(estimate, run))
     return predictions
+
+
+def _key(one: LeftOut | Measurement) -> _Key:
+    return (one.device, one.model, one.mode, one.batch_size, one.image_size, one.num_classes)
+
+
+def _estimate(row: LeftOut) -> Estimate:
+    """A prediction of what was left out. Without an interval of its own it is a point."""
+    low = row.predicted_s if row.low_s is None else row.low_s
+    high = row.predicted_s if row.high_s is None else row.high_s
+    return Estimate(row.predicted_s, low, high, row.basis)

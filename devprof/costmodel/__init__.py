@@ -22,7 +22,8 @@ From few measurements of some models on a device to any model on it. The way of 
 - ``conditions``: what rows tell of loading and heat. ``adapt``: predictions corrected by observed rounds.
 - ``devices``: all predictors of all devices of a table.
 - ``heldout``: residuals of what was left out. ``interval``: 90 % intervals from them. ``evaluate``: errors from them.
-- ``summary``: the report of a fit.
+- ``newdevice``: devices treated as new. ``leftout``: what was predicted without being seen. ``dataused``: what was measured.
+- ``summary``: the report of a fit. ``limits``: what it is not for. ``card``, ``rates``: both in words.
 - ``state``, ``persist``: a fitted model as plain data, and as a file. ``solver``: the numerical methods.
 
 Nothing is imported here, because most users of one module do not need the others.

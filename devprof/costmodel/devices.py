@@ -25,6 +25,7 @@ from devprof.costmodel.features import Tracer
 from devprof.costmodel.fitting import Modes, fit_memory_predictor, fit_time_predictors
 from devprof.costmodel.heldout import is_little
 from devprof.costmodel.interval import Residuals, Widths
+from devprof.costmodel.leftout import LeftOut, left_out_rows
 from devprof.costmodel.pool import Pool, kin_groups
 from devprof.costmodel.predictor import Predictor
 from devprof.costmodel.samples import Configuration, Observation, Sample, memory_observations, time_observations
@@ -34,10 +35,10 @@ from devprof.errors import MissingExtraError
 from devprof.records import MODES
 from devprof.units import format_seconds
 
-__all__ = ["DeviceModel", "Fitted", "fit_devices"]
+__all__ = ["BESIDE_KIN", "DeviceModel", "Fitted", "fit_devices", "single_thread"]
 
 # A device with few probes, known by its operators and by kin devices: each says as much as the other.
-_BESIDE_KIN = 0.5
+BESIDE_KIN = 0.5
 # No model is a hundred times as slow as its counted work says; a row in milliseconds is.
 _ABSURD = 100.0
 
@@ -75,6 +76,7 @@ class Fitted:
         notes: How intervals were found where residuals were too few.
         energy_errors: Errors of energy per step, of devices whose power was measured.
         power_errors: The same of mean power.
+        left_out: Step times beside what was predicted without them.
     """
 
     devices: Mapping[str, DeviceModel]
@@ -86,6 +88,7 @@ class Fitted:
     notes: Mapping[str, str]
     energy_errors: tuple[ErrorReport, ...] = ()
     power_errors: tuple[ErrorReport, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def fit_devices(
@@ -105,22 +108,16 @@ def fit_devices(
     Raises:
         MissingExtraError: If scipy or threadpoolctl is not installed.
     """
-    by_device: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_device.setdefault(sample.device, []).append(sample)
-    observations = time_observations(samples)
-    for device, operators in calibrations.items():
-        # A device that was measured well needs no synthetic networks among its models.
-        if is_little(by_device.setdefault(device, [])):
-            observations += chain_observations(device, operators, tracer)
+    by_device, observations = _gather(samples, calibrations, tracer)
     pools = kin_groups(observations)
-    with _single_thread():
+    with single_thread():
         times = {device: found for pool in pools for device, found in fit_time_predictors(pool).items()}
     pool_of = {device: pool for pool in pools for device in pool.devices}
     errors: list[ErrorReport] = []
     memory_errors: list[ErrorReport] = []
     coefficients: list[Coefficient] = []
     suspects: list[str] = []
+    left_out: list[LeftOut] = []
     notes: dict[str, str] = {}
     devices: dict[str, DeviceModel] = {}
     for device, own in by_device.items():
@@ -135,6 +132,7 @@ def fit_devices(
                 time = _little_known(time, calibrations[device], *known, alone=len(pool_of[device].devices) == 1)
         measured = pool_of[device].of(device)
         errors += _reports(device, modes, measured)
+        left_out += left_out_rows(measured, modes)
         coefficients += _coefficients(device, time, measured)
         suspects += _suspects(device, time, measured)
         notes |= {f"{device}, {mode}": widths.note for mode, widths in time.widths.items()}
@@ -146,8 +144,24 @@ def fit_devices(
             notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
         devices[device] = DeviceModel(time, memory, tuple(dict.fromkeys(one.configuration for one in own)), calibrated)
     kin = {device: tuple(other for other in pool_of[device].devices if other != device) for device in by_device}
-    fitted = Fitted(devices, tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects), kin, notes)
+    told = (tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects))
+    fitted = Fitted(devices, *told, kin, notes, left_out=tuple(left_out))
     return _with_energy(fitted, by_device, pool_of, times)
+
+
+def _gather(
+    samples: Sequence[Sample], calibrations: Mapping[str, DeviceOperators], tracer: Tracer
+) -> tuple[dict[str, list[Sample]], list[Observation]]:
+    """Samples by device, calibrated devices included, and what step times are learned from."""
+    by_device: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_device.setdefault(sample.device, []).append(sample)
+    observations = time_observations(samples)
+    for device, operators in calibrations.items():
+        # A device that was measured well needs no synthetic networks among its models.
+        if is_little(by_device.setdefault(device, [])):
+            observations += chain_observations(device, operators, tracer)
+    return by_device, observations
 
 
 def _with_energy(
@@ -171,7 +185,7 @@ def _with_energy(
         metered = [one for one in own if one.metered is not None]
         if not metered:
             continue
-        with _single_thread():
+        with single_thread():
             residuals = times[device][1]
             energy = fit_energy_predictor(metered, devices[device].time, pool_of[device].of(device), residuals)
         devices[device] = replace(devices[device], energy=energy.predictor)
@@ -190,12 +204,12 @@ def _little_known(
 ) -> Predictor:
     """The predictor of a device with at most a few probes, known by its operators and perhaps by kin devices."""
     if not alone:
-        return replace(time, opinion_weight=_BESIDE_KIN)
+        return replace(time, opinion_weight=BESIDE_KIN)
     widths: dict[str, Widths] = dict.fromkeys(MODES, calibrated_widths(operators, calibrated, steps))
     return replace(time, opinion_weight=1.0, probed=True, widths=widths, other_widths=widths)
 
 
-def _single_thread() -> contextlib.AbstractContextManager[object]:
+def single_thread() -> contextlib.AbstractContextManager[object]:
     """One thread for linear algebra: threads that wait for each other took ten times as long on a busy machine."""
     try:
         from threadpoolctl import threadpool_limits

@@ -15,10 +15,22 @@ import numpy as np
 
 from devprof.costmodel.interval import Groups, Residuals, half_width
 
-__all__ = ["FAMILY_OUT", "MODEL_OUT", "ErrorReport", "error_reports", "kendall_tau"]
+__all__ = [
+    "ELSEWHERE",
+    "FAMILY_OUT",
+    "KNOWN_MODELS",
+    "MODEL_OUT",
+    "UNSEEN_FAMILY",
+    "ErrorReport",
+    "NewDeviceError",
+    "error_reports",
+    "kendall_tau",
+    "summarize_new_device",
+]
 
 FAMILY_OUT, MODEL_OUT = "leave-one-family-out", "leave-one-model-out"
 ELSEWHERE = "known on kin devices only"
+KNOWN_MODELS, UNSEEN_FAMILY = "models known on kin", "family seen nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +136,56 @@ def _coverage(groups: Groups) -> float | None:
         width, _ = half_width({other: own for other, own in groups.items() if other != name})
         shares.append(statistics.fmean(abs(value) <= width for value in values))
     return statistics.fmean(shares)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeviceError:
+    """Mean errors on a device that was treated as new.
+
+    Attributes:
+        device: Name of the device.
+        scheme: ``models known on kin`` devices or ``family seen nowhere``.
+        probes: Random rows of the device that were kept; with 0, its calibration.
+        draws: How often probes (or families) were drawn.
+        rows: Predictions that were compared, over all draws.
+        mape: Mean of |predicted / measured - 1|; ``None`` where nothing could be tried.
+        median: Median of the same.
+        within_20: Share within 20 %.
+        note: Why there is no number; empty where there is one.
+    """
+
+    device: str
+    scheme: str
+    probes: int
+    draws: int = 0
+    rows: int = 0
+    mape: float | None = None
+    median: float | None = None
+    within_20: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The error as plain JSON types."""
+        return asdict(self)
+
+
+def summarize_new_device(
+    device: str, scheme: str, probes: int, draws: int, logs: Sequence[float], *, empty: str
+) -> NewDeviceError:
+    """The error of many predictions.
+
+    Args:
+        device: Name of the device.
+        scheme: What was known of the models.
+        probes: Rows of the device that were kept.
+        draws: How often they were drawn.
+        logs: Logarithms of measured over predicted.
+        empty: Why there are none, if there are none.
+    """
+    if not logs:
+        return NewDeviceError(device, scheme, probes, note=empty)
+    errors = np.abs(np.expm1(-np.array(logs)))
+    within = float((errors <= 0.2).mean())
+    return NewDeviceError(
+        device, scheme, probes, draws, len(logs), float(errors.mean()), float(np.median(errors)), within
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,18 +11,19 @@ from typing import TYPE_CHECKING, Any
 from devprof.costmodel.adapt import Adaptation, adapt
 from devprof.costmodel.base import BaseModel
 from devprof.costmodel.calibrations import CALIBRATED_BATCH, collect_operators
-from devprof.costmodel.conditions import Conditions, find_conditions
-from devprof.costmodel.devices import DeviceModel, fit_devices
+from devprof.costmodel.conditions import Conditions
+from devprof.costmodel.devices import DeviceModel
 from devprof.costmodel.energy import with_energy
 from devprof.costmodel.families import model_kind
 from devprof.costmodel.features import Features, Tracer
+from devprof.costmodel.knowledge import Knowledge, learn
 from devprof.costmodel.persist import read_state, write_state
 from devprof.costmodel.predictor import Interval
-from devprof.costmodel.samples import Configuration, collect_samples
-from devprof.costmodel.state import dump_configuration, dump_device, load_configuration, load_device
+from devprof.costmodel.samples import Configuration
+from devprof.costmodel.state import dump_knowledge, load_knowledge
 from devprof.costmodel.step import StepTracer
 from devprof.costmodel.suggest import Probe, suggest_probes
-from devprof.costmodel.summary import CostReport, nothing_left
+from devprof.costmodel.summary import CostReport
 from devprof.costmodel.table import PREDICTED_COLUMNS, predict_table
 from devprof.errors import CostModelError, UnknownNameError
 from devprof.records import MODES, Estimate
@@ -42,21 +42,9 @@ class CostModel:
     """
 
     def __init__(
-        self,
-        devices: Mapping[str, DeviceModel],
-        features: Mapping[Configuration, Features],
-        report: CostReport,
-        tracer: Tracer | None = None,
-        step_tracer: StepTracer | None = None,
-        *,
-        conditions: Mapping[str, Conditions] | None = None,
-        adaptations: Mapping[str, Adaptation] | None = None,
+        self, knowledge: Knowledge, tracer: Tracer | None = None, step_tracer: StepTracer | None = None
     ) -> None:
-        self._conditions = dict(conditions or {})
-        self._adaptations = dict(adaptations or {})
-        self._devices = dict(devices)
-        self._features = dict(features)
-        self._report = report
+        self._known = knowledge
         self._tracer = tracer
         self._step_tracer = step_tracer
 
@@ -84,40 +72,19 @@ class CostModel:
             CostModelError: If nothing is left to learn from; the text lists why.
             MissingExtraError: If a needed package is not installed.
         """
-        calibrations = {} if operators is None else collect_operators(operators)
         tracers = (tracer or resolve("tracer"), step_tracer or resolve("step_tracer"))
-        collected = collect_samples(frame, tracers[0])
-        if not collected.samples and not calibrations:
-            raise CostModelError(nothing_left(collected))
-        fitted = fit_devices(collected.samples, calibrations, *tracers)
-        report = CostReport(
-            total_rows=collected.total_rows,
-            used_rows=sum(sample.rows for sample in collected.samples),
-            rejected=collected.rejected,
-            dropped_models=collected.dropped_models,
-            errors=fitted.errors,
-            memory_errors=fitted.memory_errors,
-            energy_errors=fitted.energy_errors,
-            power_errors=fitted.power_errors,
-            coefficients=fitted.coefficients,
-            suspects=fitted.suspects,
-            kin=fitted.kin,
-            interval_notes={name: note for name, note in fitted.notes.items() if note},
-            power_rejected=collected.power_rejected,
-        )
-        features = {sample.configuration: sample.features for sample in collected.samples}
-        conditions = find_conditions(collected.rows, collected.settings)
-        return cls(fitted.devices, features, report, tracer, step_tracer, conditions=conditions)
+        calibrations = {} if operators is None else collect_operators(operators)
+        return cls(learn(frame, calibrations, *tracers), tracer, step_tracer)
 
     @property
     def devices(self) -> tuple[str, ...]:
         """The devices it can predict for, in the order of the table."""
-        return tuple(self._devices)
+        return tuple(self._known.devices)
 
     @property
     def report(self) -> CostReport:
         """What it was made from, how wrong it is on what was left out, and what each device is slow at."""
-        return self._report
+        return self._known.report
 
     def predict(
         self,
@@ -171,7 +138,7 @@ class CostModel:
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
         steps = chosen.time.predict_sizes(configuration, features, batch_sizes, self._opinion(chosen, configuration))
-        adaptation = self._adaptations.get(device)
+        adaptation = self._known.adaptations.get(device)
         corrected = steps if adaptation is None else adaptation.correct(configuration, steps)
         estimates = [Estimate(one.value, one.low, one.high, one.basis) for one in corrected]
         if chosen.memory is not None:
@@ -223,7 +190,7 @@ class CostModel:
             UnknownNameError: If the device is not known.
         """
         chosen = self._device(device, MODES[0])
-        fitted = {one.model for one in self._features}
+        fitted = {one.model for one in self._known.features}
 
         def predict(asked: Configuration, size: int) -> tuple[Configuration, Interval]:
             if asked.model not in fitted and not asked.model.startswith("seed:") and model_kind(asked.model) != "image":
@@ -232,16 +199,16 @@ class CostModel:
             features = self._features_of(own)
             return own, chosen.time.predict_sizes(own, features, [size], self._opinion(chosen, own))[0]
 
-        self._adaptations[device] = adapt(self._adaptations.get(device), rows, predict)
+        self._known.adaptations[device] = adapt(self._known.adaptations.get(device), rows, predict)
         return self
 
     def adaptation(self, device: str) -> Adaptation | None:
         """What :meth:`adapt` has learned of a device and which rows it skipped; ``None`` if it was never called."""
-        return self._adaptations.get(device)
+        return self._known.adaptations.get(device)
 
     def conditions(self, device: str) -> Conditions:
         """What measured rows tell of a device beside its steps: loading of data, and heat."""
-        return self._conditions.get(device, Conditions())
+        return self._known.conditions.get(device, Conditions())
 
     def data_s_per_sample(self, device: str) -> float | None:
         """Seconds that loading takes per sample, from rows with real data; ``None`` where none was measured.
@@ -264,12 +231,16 @@ class CostModel:
         Raises:
             UnknownNameError: If the device is not known.
         """
-        chosen = self._device(device, MODES[0]) if device is not None else next(iter(self._devices.values()))
+        chosen = self._device(device, MODES[0]) if device is not None else next(iter(self._known.devices.values()))
         measured = {} if device is None else chosen.time.measured
         known = [Probe(one, size, self._features_of(one)) for one, sizes in measured.items() for size in sizes]
-        sizes = Counter(size for one in self._devices.values() for own in one.time.measured.values() for size in own)
+        sizes = Counter(
+            size for one in self._known.devices.values() for own in one.time.measured.values() for size in own
+        )
         usual = sizes.most_common(1)[0][0]
-        candidates = [Probe(one, usual, features) for one, features in self._features.items() if one not in measured]
+        candidates = [
+            Probe(one, usual, features) for one, features in self._known.features.items() if one not in measured
+        ]
         base = chosen.time.regression
         assert isinstance(base, BaseModel)
         return suggest_probes(base, candidates, known, count)
@@ -297,15 +268,7 @@ class CostModel:
             CostModelError: If the file cannot be written.
             MissingExtraError: If skops is not installed.
         """
-        devices = [{"name": name, **dump_device(one)} for name, one in self._devices.items()]
-        # Nested plain values travel as JSON text: it keeps every bit of a float and takes a fiftieth of the space.
-        features = [[dump_configuration(key), value.to_dict()] for key, value in self._features.items()]
-        report = json.dumps(self._report.to_dict())
-        beside = {
-            "conditions": json.dumps({name: one.to_dict() for name, one in self._conditions.items()}),
-            "adaptations": json.dumps({name: one.to_dict() for name, one in self._adaptations.items()}),
-        }
-        write_state(path, {"devices": devices, "features": json.dumps(features), "report": report, **beside})
+        write_state(path, dump_knowledge(self._known))
 
     @classmethod
     def load(
@@ -324,28 +287,22 @@ class CostModel:
         """
         state = read_state(path)
         try:
-            devices = {str(one["name"]): load_device(one) for one in state["devices"]}
-            features = {
-                load_configuration(key): Features.from_dict(value) for key, value in json.loads(state["features"])
-            }
-            report = CostReport.from_dict(json.loads(state["report"]))
-            conditions = {name: Conditions(**one) for name, one in json.loads(state["conditions"]).items()}
-            adaptations = {name: Adaptation.from_dict(one) for name, one in json.loads(state["adaptations"]).items()}
+            knowledge = load_knowledge(state)
         except CostModelError as error:
             raise CostModelError(f"{os.fspath(path)}: {error}") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CostModelError(f"{os.fspath(path)} is damaged ({error!r}): fit it again") from error
-        return cls(devices, features, report, tracer, step_tracer, conditions=conditions, adaptations=adaptations)
+        return cls(knowledge, tracer, step_tracer)
 
     def _device(self, device: str, mode: str) -> DeviceModel:
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        chosen = self._devices.get(device)
+        chosen = self._known.devices.get(device)
         if chosen is None:
             raise UnknownNameError(
                 "device",
                 device,
-                self._devices,
+                self._known.devices,
                 "Run `devprof measure` or `devprof calibrate` on it, then `devprof fit` with its folder.",
             )
         return chosen
@@ -363,7 +320,7 @@ class CostModel:
         if pool:
             best = Counter((one.image_size, one.num_classes) for one in pool).most_common(1)[0][0]
             return Configuration(model, mode, *best)
-        alike = [one for one in self._features if model_kind(one.model) == model_kind(model)]
+        alike = [one for one in self._known.features if model_kind(one.model) == model_kind(model)]
         return Configuration(
             model,
             mode,
@@ -381,7 +338,7 @@ class CostModel:
         return CALIBRATED_BATCH, device.calibrated.seconds(step)
 
     def _features_of(self, configuration: Configuration) -> Features:
-        features = self._features.get(configuration)
+        features = self._known.features.get(configuration)
         if features is None:
             tracer = self._tracer or resolve("tracer")
             features = tracer(

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devprof.costmodel.families import model_family
@@ -151,6 +151,7 @@ class Samples:
         rows: All rows with a step time: also those of a device that throttled, and of other settings.
         settings: The setting that each device's samples have.
         power_rejected: Number of rows whose time is used and whose power is not, by reason.
+        used: Places of the rows that the samples were made from.
     """
 
     samples: tuple[Sample, ...]
@@ -160,6 +161,7 @@ class Samples:
     rows: tuple[Row, ...] = ()
     settings: Mapping[str, Setting] = field(default_factory=dict)
     power_rejected: Mapping[str, int] = field(default_factory=dict)
+    used: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ class Row:
     throttled: bool = False
     metered: Metered | None = None
     unmetered: str = ""
+    place: int = 0
 
 
 def clean_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -223,12 +226,12 @@ def collect_samples(frame: pd.DataFrame, tracer: Tracer) -> Samples:
         )
     rejected: Counter[str] = Counter()
     every: list[Row] = []
-    for record in clean_records(frame):
+    for place, record in enumerate(clean_records(frame)):
         row, reason = _read_row(record)
         if row is None:
             rejected[reason] += 1
         else:
-            every.append(row)
+            every.append(replace(row, place=place))
     cool = [row for row in every if not row.throttled]
     if len(cool) < len(every):
         rejected["the device throttled"] = len(every) - len(cool)
@@ -238,9 +241,18 @@ def collect_samples(frame: pd.DataFrame, tracer: Tracer) -> Samples:
     rejected.update(
         f"model {row.configuration.model} cannot be traced" for row in rows if row.configuration not in features
     )
-    unmetered = Counter(row.unmetered for row in rows if row.unmetered and row.configuration in features)
-    joined = _join_repeats(rows, features)
-    return Samples(joined, dict(rejected), dropped, len(frame), tuple(every), settings, dict(unmetered))
+    known = [row for row in rows if row.configuration in features]
+    unmetered = Counter(row.unmetered for row in known if row.unmetered)
+    return Samples(
+        _join_repeats(rows, features),
+        dict(rejected),
+        dropped,
+        len(frame),
+        tuple(every),
+        settings,
+        dict(unmetered),
+        tuple(row.place for row in known),
+    )
 
 
 def _read_row(record: Mapping[str, Any]) -> tuple[Row | None, str]:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from devprof.costmodel.base import COLUMNS, UNITS, BaseModel, shares, work_matrix
-from devprof.costmodel.evaluate import ErrorReport
+from devprof.costmodel.dataused import DeviceData
+from devprof.costmodel.evaluate import ErrorReport, NewDeviceError
+from devprof.costmodel.leftout import LeftOut
 from devprof.costmodel.samples import Observation, Samples
 from devprof.units import format_seconds
 
@@ -58,6 +60,11 @@ class CostReport:
         kin: For each device, the others that it was fitted together with.
         interval_notes: How interval widths were found where residuals were too few, by device and mode.
         power_rejected: Number of rows whose time was used and whose power was not, by reason.
+        data: What was learned from, by device.
+        new_device: Errors on devices that were treated as new.
+        left_out: Step times beside what was predicted without them.
+        not_for: What the model must not be used for, a sentence each.
+        made_by: Version of devprof that made it.
     """
 
     total_rows: int
@@ -73,6 +80,11 @@ class CostReport:
     kin: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     interval_notes: Mapping[str, str] = field(default_factory=dict)
     power_rejected: Mapping[str, int] = field(default_factory=dict)
+    data: tuple[DeviceData, ...] = ()
+    new_device: tuple[NewDeviceError, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    not_for: tuple[str, ...] = ()
+    made_by: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON types."""
@@ -95,6 +107,11 @@ class CostReport:
             kin={device: tuple(others) for device, others in data["kin"].items()},
             interval_notes=dict(data["interval_notes"]),
             power_rejected=dict(data["power_rejected"]),
+            data=tuple(DeviceData.from_dict(one) for one in data["data"]),
+            new_device=tuple(NewDeviceError(**one) for one in data["new_device"]),
+            left_out=tuple(LeftOut(**one) for one in data["left_out"]),
+            not_for=tuple(data["not_for"]),
+            made_by=data["made_by"],
         )
 
 

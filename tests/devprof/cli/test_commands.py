@@ -186,6 +186,22 @@ class TestFitAndPredict:
         assert "leave-one-family-out" in result.stdout
         assert "fitted to 8 of 8 runs on board" in result.stdout
 
+    def test_the_card_is_written_stored_and_told(self, run, folder, tmp_path):
+        result = run("fit", folder, "-o", tmp_path / "cost.skops", "--card", tmp_path / "card.md")
+        assert "Not for:" in result.stdout
+        assert "devices other than board" in result.stdout
+        card = (tmp_path / "card.md").read_text()
+        assert card.startswith("# Cost model card")
+        assert run("predict", tmp_path / "cost.skops", "--card").stdout == card
+        told = json.loads(run("fit", folder, "-o", tmp_path / "cost.skops", "--json").stdout)
+        stored = json.loads(run("predict", tmp_path / "cost.skops", "--card", "--json").stdout)
+        assert {key: told[key] for key in stored} == stored
+        assert told["data"][0]["models"] == ["seed:cnn", "seed:lstm", "seed:mlp", "seed:net"]
+
+    def test_a_card_that_cannot_be_written_is_an_error(self, run, folder, tmp_path):
+        result = run("fit", folder, "-o", tmp_path / "cost.skops", "--card", tmp_path / "none" / "card.md", code=1)
+        assert "cannot write the card" in result.stderr
+
     def test_a_damaged_file_is_named_and_the_rest_is_fitted(self, run, folder, tmp_path):
         bad = write_records(folder, "runs", "bad", [make_run("r99")])
         bad.write_bytes(b"junk")
@@ -279,7 +295,24 @@ class TestReport:
         assert set(told["figures"]) == {"step_time", "memory", "predicted_vs_measured"}
         page = Path(told["page"]).read_text()
         assert "Boards &amp; more" in page
-        assert "how well it describes them" in page
+        assert "not how well the fit describes it" in page
+        # All that was fitted is shown as predicted without it.
+        assert "in the fit: no test" not in page
+        assert "new model family" in page
+
+    def test_runs_in_another_setting_are_not_compared(self, run, folder, cost_model, tmp_path):
+        write_run(folder, make_run("odd", model="seed:net", batch_size=4, processor="cuda", step_s=0.3))
+        result = run("report", folder, "--cost-model", cost_model, "-o", tmp_path / "page")
+        assert "no prediction for 1 run(s) on board: the cost model is for another setting of it" in result.stderr
+
+    def test_what_was_not_in_the_fit_is_predicted(self, run, folder, cost_model, tmp_path):
+        write_run(folder, make_run("new", model="seed:net", batch_size=8, step_s=0.6))
+        page = Path(
+            json.loads(run("report", folder, "--cost-model", cost_model, "-o", tmp_path / "page", "--json").stdout)[
+                "page"
+            ]
+        ).read_text()
+        assert "Other batch sizes known: over 9 predictions" in page
 
     def test_nothing_to_report_is_an_error(self, run, tmp_path):
         assert "nothing to report" in run("report", tmp_path, "-o", tmp_path / "page", code=1).stderr

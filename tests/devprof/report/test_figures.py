@@ -161,7 +161,39 @@ def test_prediction_points_have_error_and_interval():
     assert (rows[0]["error"], rows[0]["inside"]) == ("+10.0%", "yes")
     assert encoding["x"]["scale"] == encoding["y"]["scale"]
     assert encoding["x"]["scale"]["type"] == "log"
-    assert encoding["color"]["field"] == "basis"
+    assert encoding["color"]["field"] == "device"
+    assert encoding["y"]["title"] == "predicted time per step"
+
+
+def test_predictions_have_a_panel_per_basis_hardest_first():
+    predictions = [prediction(basis=basis) for basis in ("measured", "known-pair", "new-family")]
+    spec = predicted_vs_measured_chart(predictions).to_dict()
+    assert spec["facet"]["field"] == "basis"
+    assert spec["facet"]["sort"] == ["new model family", "other batch sizes known", "in the fit: no test"]
+
+
+def test_measurements_outside_their_interval_are_hollow():
+    hollow = [
+        (layer["transform"][0]["filter"], layer["mark"]["filled"])
+        for layer in predicted_vs_measured_chart([prediction()]).to_dict()["layer"]
+        if layer["mark"]["type"] == "point"
+    ]
+    assert hollow == [("datum.inside != 'no'", True), ("datum.inside == 'no'", False)]
+
+
+def test_what_was_in_the_fit_is_no_test():
+    figure = predicted_vs_measured_figure([prediction(), prediction(step_s=0.1001, basis="measured")])
+    assert "over 1 prediction the median absolute error is 10.0%" in figure.caption
+    assert "1 point of measurements in the fit" in figure.caption
+    assert "not a test" in figure.caption
+    only = predicted_vs_measured_figure([prediction(basis="measured")])
+    assert "median absolute error" not in only.caption
+
+
+def test_a_prediction_without_interval_counts_in_no_coverage():
+    figure = predicted_vs_measured_figure([prediction(low=0.11, high=0.11)])
+    assert "too little could be left out for intervals" in figure.caption
+    assert figure.numbers.rows[0][-3] == "–"
 
 
 def test_prediction_guides_are_identity_and_band():
@@ -182,7 +214,7 @@ def test_predictions_without_measurement_are_counted_not_drawn():
 def test_caption_tells_how_good_the_predictions_are():
     figure = predicted_vs_measured_figure([prediction(), prediction(step_s=0.15, low=0.14, high=0.16)])
     assert "median absolute error is 30.0%" in figure.caption
-    assert "1 of the measured times (50%) lie in their 90% interval" in figure.caption
+    assert "1 of 2 measured times (50%) in their 90% interval" in figure.caption
     assert "largest error is +50.0%" in figure.caption
 
 

@@ -39,7 +39,10 @@ def test_page_holds_every_figure_with_caption_and_alternative_text(page):
     assert len(re.findall(r'role="img" aria-label="[^"]{40,}"', markup)) == len(FIGURE_NAMES)
     assert markup.count("<details>") == len(FIGURE_NAMES)
     assert all(spec["description"] for spec in specs(page).values())
-    assert {name for name, spec in specs(page).items() if spec.get("width") != "container"} == {"phases_vs_batch"}
+    assert {name for name, spec in specs(page).items() if spec.get("width") != "container"} == {
+        "phases_vs_batch",
+        "predicted_vs_measured",
+    }
 
 
 def test_page_says_what_the_content_says(page, content):
