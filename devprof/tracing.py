@@ -121,6 +121,11 @@ def _tracers() -> tuple[Callable[..., Features], Callable[..., Step]]:
     return trace_training, trace_step
 
 
+@functools.cache
+def _versions() -> tuple[str | None, ...]:
+    """Of what decides a trace; looked up once, because a table has hundreds of configurations."""
+    return tuple(installed_version(name) for name in ("torch", "torchvision", "timm", "devprof"))
+
+
 def _cache_key(*parts: object) -> str:
-    versions = [installed_version(name) for name in ("torch", "torchvision", "timm", "devprof")]
-    return hashlib.sha256(json.dumps([*versions, *parts]).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([*_versions(), *parts]).encode()).hexdigest()[:32]

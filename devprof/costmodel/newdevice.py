@@ -39,13 +39,13 @@ _PROBED = tuple(count for count in PROBES if count)
 Rows = npt.NDArray[np.int64]
 Found = dict[tuple[str, int], list[float]]
 
-_MOST_DRAWS = 5
+_MOST_DRAWS = 20
 # A device is predicted from at most so many kin devices, and of a pool at most so many devices are treated as new: the time
 # of a fit grows with the square of the number of devices.
 _MOST_KIN = 3
 _MOST_DEVICES = 4
-# Fits may cost as much as this, all together. One fit of one device's few rows costs 4; on a two-core PC that took 13 ms.
-_BUDGET = 2000.0
+# Fits may cost as much as this, all together. One fit of one device's few rows costs 4; all of it took 3 s on a two-core PC.
+_BUDGET = 8000.0
 # Rows from which on they, and no longer the number of costs, make a fit slow.
 _MANY_ROWS = 700.0
 # Of a calibrated device at most so many rows are predicted from its operators: tracing a step takes half a second.

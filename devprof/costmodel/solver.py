@@ -100,6 +100,17 @@ class _Point:
     jacobian: Callable[[], Array]
 
 
+def _solve(rows: Array, diagonal: Array, target: Array) -> Array:
+    """The ``x`` with ``(rows' rows + diag(diagonal)) x = target``, by way of the smaller of both sides (Woodbury)."""
+    if rows.shape[0] >= rows.shape[1]:
+        direct: Array = np.linalg.solve(rows.T @ rows + np.diag(diagonal), target).astype(np.float64, copy=False)
+        return direct
+    scaled = rows / diagonal
+    inner = np.linalg.solve(np.eye(len(rows)) + scaled @ rows.T, scaled @ target)
+    indirect: Array = target / diagonal - scaled.T @ inner
+    return indirect
+
+
 def maximise_posterior(
     model: Callable[[Array], tuple[Array, Callable[[], Array]]],
     target: Array,
@@ -129,12 +140,12 @@ def maximise_posterior(
 
     parameters, point, damping = first, at(first), 0.0
     for _ in range(_MOST_STEPS):
-        slopes = whiten(point.jacobian())
-        weights = huber_weights(point.residuals)
-        curvature = (slopes * weights[:, None]).T @ slopes + np.diag(precision)
+        weights = np.sqrt(huber_weights(point.residuals))
+        slopes = weights[:, None] * whiten(point.jacobian())
         gradient = slopes.T @ (weights * point.residuals) - precision * parameters
+        steepness = (slopes**2).sum(axis=0) + precision
         while True:
-            step = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), gradient)
+            step = _solve(slopes, precision + damping * steepness, gradient)
             new = at(parameters + step)
             if new.cost <= point.cost:
                 break

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from devprof.costmodel import newdevice
 from devprof.costmodel.calibrations import collect_operators
 from devprof.costmodel.evaluate import KNOWN_MODELS, UNSEEN_FAMILY, summarize_new_device
 from devprof.costmodel.newdevice import PROBES, new_device_errors
@@ -10,9 +11,14 @@ from devprof.costmodel.samples import collect_samples
 MODELS = tuple(f"{kind}{size}" for kind in ("plain", "thin", "token", "cross") for size in (1, 2, 4))
 
 
+DRAWS = 5
+
+
 @pytest.fixture
-def errors_of(make_rows, tracer, step_tracer):
-    """Errors by device, scheme and probes for made-up devices of these speeds."""
+def errors_of(make_rows, tracer, step_tracer, monkeypatch):
+    """Errors by device, scheme and probes for made-up devices of these speeds, from a few draws."""
+    monkeypatch.setattr(newdevice, "_MOST_DRAWS", DRAWS)
+    monkeypatch.setattr(newdevice, "_BUDGET", 2000.0)
 
     def make(speeds, models=MODELS, operators=None, only=None):
         frames = []
@@ -37,7 +43,7 @@ def test_every_device_has_every_number_of_probes_in_both_schemes(errors_of):
     }
     for (_, _, count), one in errors.items():
         assert (one.mape is None) == bool(one.note) == (count == 0)
-        assert (one.draws, one.rows > 0) == ((0, False) if count == 0 else (5, True))
+        assert (one.draws, one.rows > 0) == ((0, False) if count == 0 else (DRAWS, True))
 
 
 def test_a_probe_gives_the_level_of_kin(errors_of):
@@ -50,12 +56,12 @@ def test_rows_are_those_that_were_no_probes(errors_of):
     errors = errors_of({"old": 1.0, "new": 0.5})
     rows = 2 * len(MODELS)
     for count in PROBES[1:]:
-        assert errors["new", KNOWN_MODELS, count].rows == 5 * (rows - count)
+        assert errors["new", KNOWN_MODELS, count].rows == DRAWS * (rows - count)
 
 
 def test_models_that_no_kin_device_ran_are_not_known(errors_of):
     errors = errors_of({"old": 1.0, "new": 0.5}, only={"old": MODELS[:9]})
-    assert errors["new", KNOWN_MODELS, 1].rows <= 5 * 18
+    assert errors["new", KNOWN_MODELS, 1].rows <= DRAWS * 18
 
 
 def test_without_kin_there_is_a_reason_and_no_number(errors_of):
