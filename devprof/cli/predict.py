@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 @click.option(
     "--classes", "num_classes", type=click.IntRange(2), help="Outputs of the classifier.  [default: as measured]"
 )
-@click.option("--memory", "memory_limit", type=BYTES, help="The device's memory, such as 8G; decides 'fits'.")
+@click.option(
+    "--memory",
+    "memory_limit",
+    type=BYTES,
+    help="The device's memory, such as 8G; decides 'fits' and the largest batch.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="With --samples: predict a client's round of so many passes.")
 @click.option("--samples", type=click.IntRange(1), help="Size of the client's data.")
 @click.option("--up-mbps", type=click.FloatRange(0, min_open=True), help="The client's upload in megabits per second.")
@@ -77,10 +82,11 @@ def command(
 ) -> None:
     """Predict a training step with the file COST_MODEL, and print it as JSON with its 90 % interval.
 
-    With --epochs and --samples, a client's whole round as well; without --up-mbps and --down-mbps its transfers count
-    nothing. With --table, every row of a CSV file (device, model, batch_size, and what else is known), as CSV on stdout;
-    rows with epochs and samples get their round, and options about rounds hold where a row says nothing. With --card, what
-    the cost model was made from, its errors and its limits, as Markdown (or JSON) instead.
+    With --memory, whether it fits and the largest batch size that does. With --epochs and --samples, a client's whole round as
+    well; without --up-mbps and --down-mbps its transfers count nothing. With --table, every row of a CSV file (device, model,
+    batch_size, and what else is known), as CSV on stdout; rows with epochs and samples get their round, and options about
+    rounds hold where a row says nothing. With --card, what the cost model was made from, its errors and its limits, as
+    Markdown (or JSON) instead.
     """
     from devprof.costmodel.model import CostModel
 
@@ -111,6 +117,10 @@ def command(
         memory_limit_bytes=memory_limit,
     )
     result = {"device": device, "model": model, "mode": mode, "batch_size": batch_size, **dataclasses.asdict(estimate)}
+    if memory_limit is not None:
+        result["largest_batch"] = loaded.largest_batch(
+            device, model, mode, memory_limit, image_size=image_size, num_classes=num_classes
+        )
     if epochs is not None and samples is not None:
         query = Query(device, model, mode, image_size, num_classes)
         try:

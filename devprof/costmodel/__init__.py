@@ -12,7 +12,7 @@ From few measurements of some models on a device to any model on it. The way of 
 - ``families``: families and kinds of models, by name.
 - ``samples``: from a table of runs to what can be learned from, with a reason for each row that cannot.
 - ``base``: seconds as a sum over kinds of work. ``effects``: what siblings say beyond it. ``pool``: fits both to kin devices.
-- ``memory``: peak bytes as a non-negative sum of what a step holds.
+- ``memory``: peak bytes as a non-negative sum of what a step holds. ``capacity``: the largest batch that fits.
 - ``metering``: what a row says of power. ``power``: watts as a sum over kinds of work. ``energy``: joules of a step, from
   time and power; ``energy_fitting`` makes its predictor. ``power_limits``: power, time and energy between two power limits.
 - ``corrections``: how a measured model corrects its own prediction.

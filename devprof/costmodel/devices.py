@@ -12,10 +12,12 @@ import numpy as np
 from devprof.costmodel.base import BaseModel
 from devprof.costmodel.calibrated import Calibrated, MeasuredStep
 from devprof.costmodel.calibrations import (
+    ASSUMED_WIDTHS,
     DeviceOperators,
     calibrate_device,
     calibrated_widths,
     chain_observations,
+    chain_peaks,
     opinion_weight,
 )
 from devprof.costmodel.energy import EnergyPredictor
@@ -49,7 +51,7 @@ class DeviceModel:
 
     Attributes:
         time: Of seconds per step.
-        memory: Of peak bytes; ``None`` where no peak was measured.
+        memory: Of peak bytes; ``None`` where no peak was measured, neither of models nor in a calibration.
         configurations: What was measured.
         calibrated: What its operators say; ``None`` where none was timed.
         energy: Of joules per step; ``None`` where no power was measured.
@@ -137,9 +139,10 @@ def fit_devices(
         suspects += _suspects(device, time, measured)
         notes |= {f"{device}, {mode}": widths.note for mode, widths in time.widths.items()}
         memory = None
-        peaks = memory_observations(own)
+        peaks, few = _memory_peaks(device, own, calibrations.get(device), tracer)
         if peaks:
             memory, modes = fit_memory_predictor(peaks)
+            memory = _with_widths(memory, ASSUMED_WIDTHS) if few else memory
             memory_errors += _reports(device, modes, peaks)
             notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
         devices[device] = DeviceModel(time, memory, tuple(dict.fromkeys(one.configuration for one in own)), calibrated)
@@ -162,6 +165,15 @@ def _gather(
         if is_little(by_device.setdefault(device, [])):
             observations += chain_observations(device, operators, tracer)
     return by_device, observations
+
+
+def _memory_peaks(
+    device: str, own: Sequence[Sample], operators: DeviceOperators | None, tracer: Tracer
+) -> tuple[list[Observation], bool]:
+    """The peaks to learn from, and whether those of a calibration had to join because models have few."""
+    peaks = memory_observations(own)
+    chains = chain_peaks(device, operators, tracer) if operators is not None and is_little(peaks) else []
+    return [*peaks, *chains], bool(chains)
 
 
 def _with_energy(
@@ -205,8 +217,13 @@ def _little_known(
     """The predictor of a device with at most a few probes, known by its operators and perhaps by kin devices."""
     if not alone:
         return replace(time, opinion_weight=BESIDE_KIN)
-    widths: dict[str, Widths] = dict.fromkeys(MODES, calibrated_widths(operators, calibrated, steps))
-    return replace(time, opinion_weight=1.0, probed=True, widths=widths, other_widths=widths)
+    return replace(_with_widths(time, calibrated_widths(operators, calibrated, steps)), opinion_weight=1.0)
+
+
+def _with_widths(predictor: Predictor, widths: Widths) -> Predictor:
+    """A predictor whose few residuals, of small synthetic networks, say little of models."""
+    by_mode: dict[str, Widths] = dict.fromkeys(MODES, widths)
+    return replace(predictor, probed=True, widths=by_mode, other_widths=by_mode)
 
 
 def single_thread() -> contextlib.AbstractContextManager[object]:

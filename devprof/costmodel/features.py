@@ -115,6 +115,21 @@ class Features:
         mapped: Array = np.where(sizes >= MAPPED_BYTES, sizes * number, 0.0).sum(axis=1)
         return mapped
 
+    def heap_bytes(self, batch_sizes: Array) -> Array:
+        """How much of what is held at the peak lies in the allocator's heap, at each batch size; never falling with it.
+
+        A storage counts up to :data:`MAPPED_BYTES`: what is larger gets pages of its own. Per sample, the storages of a step
+        share the peak as they share what the step allocates.
+        """
+        if not self.storages:
+            return self.peak_bytes(batch_sizes)
+        fixed, per_sample, number = np.array(self.storages).T
+        small = np.minimum(fixed + np.outer(batch_sizes, per_sample), MAPPED_BYTES)
+        allocated, held = float((per_sample * number).sum()), max(line[1] for line in self.live_bytes)
+        share = held / allocated if held < allocated else 1.0
+        heap: Array = share * (small * number).sum(axis=1)
+        return heap
+
     def __hash__(self) -> int:
         return hash((self.per_sample, self.constant, self.parameters, self.trainable_parameters))
 

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from devprof.costmodel.adapt import Adaptation, adapt
 from devprof.costmodel.base import BaseModel
 from devprof.costmodel.calibrations import CALIBRATED_BATCH, collect_operators
+from devprof.costmodel.capacity import largest_batches
 from devprof.costmodel.conditions import Conditions
 from devprof.costmodel.devices import DeviceModel
 from devprof.costmodel.energy import with_energy
@@ -47,6 +50,8 @@ class CostModel:
         self._known = knowledge
         self._tracer = tracer
         self._step_tracer = step_tracer
+        # Of models that were only asked for: no part of the file.
+        self._traced: dict[Configuration, Features] = {}
 
     @classmethod
     def fit(
@@ -143,14 +148,56 @@ class CostModel:
         estimates = [Estimate(one.value, one.low, one.high, one.basis) for one in corrected]
         if chosen.memory is not None:
             peaks = chosen.memory.predict_sizes(configuration, features, batch_sizes)
+            bounds = chosen.memory.upper_bounds(configuration, features, np.array(batch_sizes, dtype=float))
             estimates = [
-                replace(one, memory_bytes=peak.value, memory_hi_bytes=peak.high)
-                for one, peak in zip(estimates, peaks, strict=True)
+                replace(one, memory_bytes=peak.value, memory_hi_bytes=bound)
+                for one, peak, bound in zip(estimates, peaks, bounds.tolist(), strict=True)
             ]
         if chosen.energy is None:
             return estimates
         energies = chosen.energy.predict_sizes(configuration, features, batch_sizes, chosen.time, steps)
         return [with_energy(*one) for one in zip(estimates, energies, steps, strict=True)]
+
+    def largest_batch(
+        self,
+        device: str,
+        model: str,
+        mode: str,
+        memory_limit_bytes: int,
+        *,
+        image_size: int | None = None,
+        num_classes: int | None = None,
+    ) -> int | None:
+        """The largest batch size whose upper bound of memory is within a limit; arguments and errors as :meth:`predict`.
+
+        Returns:
+            The batch size, at most :data:`devprof.costmodel.capacity.MOST_SAMPLES`; 0 where one sample is too many; ``None``
+            where no memory was measured on the device.
+        """
+        found = self.largest_batches(
+            device, model, mode, [memory_limit_bytes], image_size=image_size, num_classes=num_classes
+        )
+        return None if found is None else found[0]
+
+    def largest_batches(
+        self,
+        device: str,
+        model: str,
+        mode: str,
+        memory_limits_bytes: Sequence[float],
+        *,
+        image_size: int | None = None,
+        num_classes: int | None = None,
+    ) -> list[int] | None:
+        """The largest batch size that fits each of several limits; the rest as :meth:`largest_batch`."""
+        chosen = self._device(device, mode)
+        memory = chosen.memory
+        if memory is None:
+            return None
+        configuration = self._complete(chosen, model, mode, image_size, num_classes)
+        features = self._features_of(configuration)
+        found = largest_batches(lambda sizes: memory.upper_bounds(configuration, features, sizes), memory_limits_bytes)
+        return [int(size) for size in found]
 
     def features(
         self, device: str, model: str, mode: str, *, image_size: int | None = None, num_classes: int | None = None
@@ -254,12 +301,13 @@ class CostModel:
 
         Returns:
             A copy with the columns :data:`PREDICTED_COLUMNS`; columns of these names in ``frame`` are replaced. A row
-            that cannot be predicted has its reason in ``error`` and nulls; the others have a null there.
+            that cannot be predicted has its reason in ``error`` and nulls; the others have a null there. ``fits`` and
+            ``largest_batch`` are null without a limit.
 
         Raises:
             CostModelError: If a column that cannot be missing is missing.
         """
-        return predict_table(self.predict_sizes, frame)
+        return predict_table(self.predict_sizes, self.largest_batches, frame)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to a file, all of it or nothing.
@@ -338,12 +386,12 @@ class CostModel:
         return CALIBRATED_BATCH, device.calibrated.seconds(step)
 
     def _features_of(self, configuration: Configuration) -> Features:
-        features = self._known.features.get(configuration)
+        features = self._known.features.get(configuration) or self._traced.get(configuration)
         if features is None:
             tracer = self._tracer or resolve("tracer")
-            features = tracer(
-                configuration.model, configuration.mode, configuration.image_size, configuration.num_classes
-            )
+            own = configuration
+            features = tracer(own.model, own.mode, own.image_size, own.num_classes)
+            self._traced[configuration] = features
         return features
 
 

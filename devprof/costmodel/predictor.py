@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from devprof.costmodel.capacity import monotone_bounds
 from devprof.costmodel.corrections import Correction, fit_correction
 from devprof.costmodel.effects import Effects
 from devprof.costmodel.families import model_family, model_kind
@@ -124,6 +125,21 @@ class Predictor:
         """The half width in log space of the interval of a configuration on one of the bases."""
         widths, factor = self._widths(configuration)
         return factor * widths.of(basis)
+
+    def upper_bounds(self, configuration: Configuration, features: Features, batch_sizes: Array) -> Array:
+        """The upper ends of the intervals, made never to fall with the batch size; see :mod:`devprof.costmodel.capacity`."""
+        curve = self.regression.curve(features, np.concatenate([[0.0], batch_sizes]))
+        own = self.corrections.get(configuration)
+        if own is None:
+            effect = math.exp(self.effects.of(configuration.model, configuration.mode))
+            bounds: Array = curve[1:] * effect * math.exp(self._basis(configuration)[1])
+            return bounds
+        sizes, (widths, _) = self.measured[configuration], self._widths(configuration)
+        inside = (min(sizes) < batch_sizes) & (batch_sizes < max(sizes))
+        spread = np.where(inside, math.exp(widths.between), math.exp(widths.known_pair))
+        known = self.predict_sizes(configuration, features, list(sizes))
+        highs = {size: one.high for size, one in zip(sizes, known, strict=True)}
+        return monotone_bounds(own.apply(float(curve[0]), curve[1:]) * spread, batch_sizes, highs)
 
     def _basis(self, configuration: Configuration) -> tuple[str, float]:
         """What the interval of a configuration that was not measured stands on, and its half width."""

@@ -18,20 +18,23 @@ __all__ = ["PREDICTED_COLUMNS", "Queries", "predict_table"]
 
 _ENERGY = ("energy_per_step_j", "energy_per_step_j_lo", "energy_per_step_j_hi", "power_w")
 _NUMBERS = ("step_s", "step_s_lo", "step_s_hi", "memory_bytes", "memory_hi_bytes", *_ENERGY)
-PREDICTED_COLUMNS: tuple[str, ...] = (*_NUMBERS, "fits", "basis", "error")
+PREDICTED_COLUMNS: tuple[str, ...] = (*_NUMBERS, "fits", "largest_batch", "basis", "error")
 
 _REQUIRED = ("device", "model", "batch_size")
 _INTEGERS = ("batch_size", "image_size", "num_classes")
 
 # (device, model, mode, batch sizes, image_size=, num_classes=) -> an estimate for each batch size.
 PredictSizes = Callable[..., list[Estimate]]
+# (device, model, mode, limits in bytes, image_size=, num_classes=) -> a batch size for each, or None without memory.
+LargestBatches = Callable[..., list[int] | None]
 
 
-def predict_table(predict_sizes: PredictSizes, frame: pd.DataFrame) -> pd.DataFrame:
+def predict_table(predict_sizes: PredictSizes, largest_batches: LargestBatches, frame: pd.DataFrame) -> pd.DataFrame:
     """Predicts every row of a table.
 
     Args:
         predict_sizes: As :meth:`devprof.costmodel.model.CostModel.predict_sizes`.
+        largest_batches: As :meth:`devprof.costmodel.model.CostModel.largest_batches`.
         frame: As for :meth:`devprof.costmodel.model.CostModel.predict_frame`.
 
     Raises:
@@ -43,33 +46,35 @@ def predict_table(predict_sizes: PredictSizes, frame: pd.DataFrame) -> pd.DataFr
     if missing:
         raise CostModelError(f"the table of queries has no column {', '.join(missing)}")
     queries = Queries(frame)
+    limits = queries.numbers["memory_limit_bytes"]
     numbers = {name: np.full(len(frame), np.nan) for name in _NUMBERS}
     basis, fits = np.full(len(frame), None, dtype=object), np.full(len(frame), None, dtype=object)
+    largest = np.full(len(frame), np.nan)
     for (device, model, mode, image_size, num_classes), rows in queries.alike():
+        asked = (str(device), str(model), str(mode))
+        shape = {
+            "image_size": None if math.isnan(image_size) else int(image_size),
+            "num_classes": None if math.isnan(num_classes) else int(num_classes),
+        }
         sizes, inverse = np.unique(queries.numbers["batch_size"][rows], return_inverse=True)
         try:
-            estimates = predict_sizes(
-                str(device),
-                str(model),
-                str(mode),
-                [int(size) for size in sizes],
-                image_size=None if math.isnan(image_size) else int(image_size),
-                num_classes=None if math.isnan(num_classes) else int(num_classes),
-            )
+            estimates = predict_sizes(*asked, [int(size) for size in sizes], **shape)
         except (DevprofError, ValueError) as error:
             queries.errors[rows] = str(error)
             continue
         for name in _NUMBERS:
             numbers[name][rows] = np.array([getattr(one, name) for one in estimates], dtype=float)[inverse]
         basis[rows] = np.array([one.basis for one in estimates], dtype=object)[inverse]
-    limits = queries.numbers["memory_limit_bytes"]
+        limited = rows[~np.isnan(limits[rows])]
+        distinct, inverse = np.unique(limits[limited], return_inverse=True)
+        if len(distinct) and (found := largest_batches(*asked, distinct, **shape)) is not None:
+            largest[limited] = np.array(found)[inverse]
     known = ~np.isnan(limits) & ~np.isnan(numbers["memory_hi_bytes"])
     fits[known] = (numbers["memory_hi_bytes"][known] <= limits[known]).astype(object)
     objects = {"fits": fits, "basis": basis, "error": queries.errors}
-    predicted = pd.DataFrame(
-        {**numbers, **{name: pd.Series(values, index=frame.index, dtype=object) for name, values in objects.items()}},
-        index=frame.index,
-    )
+    columns = {name: pd.Series(values, index=frame.index, dtype=object) for name, values in objects.items()}
+    columns["largest_batch"] = pd.Series(largest, index=frame.index).astype("Int64")
+    predicted = pd.DataFrame({**numbers, **columns}, index=frame.index)[list(PREDICTED_COLUMNS)]
     kept = frame.drop(columns=[name for name in PREDICTED_COLUMNS if name in frame.columns])
     return pd.concat([kept, predicted], axis=1)
 

@@ -186,7 +186,7 @@ class Calibration:
         self._versions: str | None = None
 
     def time_steps(self, measured: Collection[str], *, stop_s: float) -> Iterator[OperatorTime]:
-        """Time the steps of :data:`STEPS`, a row each.
+        """Time the steps of :data:`STEPS`, a row each, with the memory peak of its process.
 
         Args:
             measured: Signatures that have a row already.
@@ -200,7 +200,8 @@ class Calibration:
             run, _ = measure_workload(workload, self._device, options)
             timed = Timed(0, operator_status(run.status), run.error, run.step_s, run.first_step_s, None, run.steps)
             self._versions = run.versions or self._versions
-            yield self._row(OperatorCall(signature, "step", 0.0, 0.0), timed)
+            row = self._row(OperatorCall(signature, "step", 0.0, 0.0), timed)
+            yield replace(row, rss_peak_bytes=run.rss_peak_bytes)
 
     def time_operators(
         self, operators: Sequence[OperatorCall], *, stop_s: float

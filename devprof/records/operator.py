@@ -33,6 +33,7 @@ class OperatorTime:
         seconds_first: One call whose operands were not lately touched: the shortest of three, of long operators the only one.
         faults: Minor page faults per call.
         calls: Calls in the timed window.
+        rss_peak_bytes: Peak resident memory of the process, of whole steps only: each of them has a process of its own.
         error: The reason where the status is not ``ok``.
         versions: Versions and build facts of what ran, as JSON.
     """
@@ -54,5 +55,6 @@ class OperatorTime:
     seconds_first: float | None = None
     faults: float | None = None
     calls: int | None = None
+    rss_peak_bytes: int | None = None
     error: str | None = None
     versions: str | None = None

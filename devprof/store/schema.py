@@ -10,6 +10,7 @@ History of ``SCHEMA_VERSION``:
 - 2: columns for statistics, memory stages and device state joined ``runs``, ``data_ns`` joined ``steps``. ``data_s`` of
   version 1 was the time of making the one batch, not of waiting for data in a step: it is dropped.
 - 3: the table ``operators``. The other tables are as they were.
+- 4: the column ``rss_peak_bytes`` joined ``operators``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_KEY", "MIGRATIONS", "SCHEMA_VERSION", "TABLES", "arrow_schema", "column_types", "migrate"]
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 METADATA_KEY = b"devprof.schema_version"
 
 TABLES: Mapping[str, type] = {
@@ -52,8 +53,13 @@ def _from_2(_table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
+def _from_3(_table: str, rows: pa.Table) -> pa.Table:
+    """A column joined ``operators``: it becomes null by itself."""
+    return rows
+
+
 # From a version to the next: a pure function of (table name, rows as Arrow table).
-MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1, 2: _from_2}
+MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1, 2: _from_2, 3: _from_3}
 
 
 def column_types(table: str) -> dict[str, type]:

@@ -256,6 +256,9 @@ class TestFitAndPredict:
         query = ("predict", cost_model, "--device", "board", "--model", "seed:mlp", "--memory")
         assert json.loads(run(*query, "64M").stdout)["fits"] is False
         assert json.loads(run(*query, "64G").stdout)["fits"] is True
+        assert json.loads(run(*query, "64M").stdout)["largest_batch"] == 0
+        assert json.loads(run(*query, "64G").stdout)["largest_batch"] > 16
+        assert "largest_batch" not in json.loads(run(*query[:-1]).stdout)
 
     @pytest.mark.parametrize(
         ("arguments", "reason"),
@@ -272,10 +275,16 @@ class TestFitAndPredict:
 
     def test_a_table_keeps_its_rows_and_says_what_is_wrong_with_them(self, run, cost_model, tmp_path):
         table = tmp_path / "q.csv"
-        table.write_text("device,model,batch_size\nboard,seed:cnn,4\nboard,seed:cn,4\nboard,seed:net,\n")
+        table.write_text(
+            "device,model,batch_size,memory_limit_bytes\n"
+            f"board,seed:cnn,4,{64 << 30}\nboard,seed:cn,4,{64 << 30}\nboard,seed:net,,\n"
+        )
         result = run("predict", cost_model, "--table", table)
         rows = list(csv.DictReader(io.StringIO(result.stdout)))
         assert float(rows[0]["step_s"]) > 0
+        assert rows[0]["fits"] == "True"
+        assert int(rows[0]["largest_batch"]) >= 4
+        assert rows[1]["largest_batch"] == ""
         assert "closest" in rows[1]["error"]
         assert "batch_size is empty" in rows[2]["error"]
         assert "2 of 3 rows could not be predicted" in result.stderr

@@ -216,7 +216,8 @@ def made_up_operators(device="board", models=CALIBRATED, chains=CHAIN_STEPS):
             seconds = true_calibrated_s(made_up_step(model, mode))
             signature = step_signature(model, mode, 16)
             sizes = {"family": "step", "macs": 0.0, "elements": 0.0}
-            rows.append(common | sizes | {"signature": signature, "seconds": seconds})
+            peak = true_peak_bytes(made_up_features(model, mode), 16)
+            rows.append(common | sizes | {"signature": signature, "seconds": seconds, "rss_peak_bytes": peak})
     return pd.DataFrame(rows)
 
 

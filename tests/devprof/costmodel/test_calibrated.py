@@ -130,6 +130,38 @@ def test_a_device_that_never_ran_a_model_is_predicted(model, step_tracer, true_c
         assert estimate.step_s_lo < truth < estimate.step_s_hi
 
 
+def test_its_memory_comes_from_the_synthetic_networks(model, tracer, true_peak):
+    for name in UNSEEN:
+        for mode in ("full", "head"):
+            estimate = model.predict("board", name, mode, 32, image_size=224, memory_limit_bytes=1 << 60)
+            truth = true_peak(tracer(name, mode, 224), 32)
+            assert estimate.memory_bytes == pytest.approx(truth, rel=0.15)
+            assert truth < estimate.memory_hi_bytes == pytest.approx(np.exp(0.3) * estimate.memory_bytes)
+            assert estimate.fits is True
+    assert model.largest_batch("board", "cross2", "full", 1 << 20) == 0
+
+
+def test_measured_peaks_join_those_of_the_synthetic_networks_until_there_are_enough(
+    make_operators, make_rows, tracer, step_tracer
+):
+    def process_bytes(models):
+        rows = make_rows(models=models)
+        rows["rss_peak_bytes"] += 1e9
+        model = CostModel.fit(rows, operators=make_operators(), tracer=tracer, step_tracer=step_tracer)
+        return model.predict("board", "cross9", "head", 1, image_size=32).memory_bytes
+
+    few, many = process_bytes(("plain1", "thin1")), process_bytes(("plain1", "thin1", "token1", "cross1"))
+    assert 0.4e9 < few < 1.15e9 < many
+
+
+def test_without_peaks_in_the_calibration_memory_is_unknown(make_operators, make_rows, tracer, step_tracer):
+    for operators in (make_operators().drop(columns="rss_peak_bytes"), make_operators().assign(rss_peak_bytes=None)):
+        model = CostModel.fit(make_rows().iloc[:0], operators=operators, tracer=tracer, step_tracer=step_tracer)
+        estimate = model.predict("board", "cross2", "full", 16, memory_limit_bytes=1 << 40)
+        assert (estimate.memory_bytes, estimate.memory_hi_bytes, estimate.fits) == (None, None, None)
+        assert model.largest_batch("board", "cross2", "full", 1 << 40) is None
+
+
 def test_its_predictions_grow_with_the_batch(model):
     steps = [model.predict("board", "cross2", "full", size, image_size=224).step_s for size in (1, 4, 16, 64)]
     assert steps == sorted(steps)

@@ -75,6 +75,26 @@ def test_only_large_storages_are_mapped():
     assert features.mapped_bytes(np.array([15, 16, 32])).tolist() == [0.0, 32 * one, 80 * one]
 
 
+def test_of_what_is_held_the_heap_has_what_is_not_mapped():
+    one = MAPPED_BYTES / 16
+    # Six allocations in all, three of them held at the peak.
+    features = zeros(live_bytes=((0.0, one), (0.0, 3 * one)), storages=((0.0, one, 4.0), (0.0, 2 * one, 1.0)))
+    assert features.heap_bytes(np.array([4.0, 8.0, 16.0, 64.0])).tolist() == [12 * one, 24 * one, 40 * one, 40 * one]
+
+
+def test_without_large_storages_all_that_is_held_is_in_the_heap():
+    assert zeros(live_bytes=((5.0, 2.0),)).heap_bytes(np.array([1.0, 10.0])).tolist() == [7, 25]
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(0, 1e9)] * 2, st.integers(1, 9)), max_size=4).map(tuple),
+    st.lists(st.tuples(st.floats(0, 1e9), st.floats(0, 1e9)), min_size=1, max_size=3).map(tuple),
+)
+def test_the_heap_never_shrinks_with_the_batch(storages, live_bytes):
+    heap = zeros(live_bytes=live_bytes, storages=storages).heap_bytes(np.arange(1.0, 300.0))
+    assert (np.diff(heap) >= 0).all()
+
+
 def step(batch_size, **changes):
     fields = {
         "operators": {Operator(f"a{batch_size}", False, "conv", 3.0 * batch_size, 5.0): 2},

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from makers import make_run
 
 from devprof.costmodel.signature import decode_signature
 from devprof.errors import MeasureError
@@ -48,11 +49,20 @@ class TestRows:
         assert (first.seconds, first.seconds_first, first.faults, first.calls) == (0.5, 0.75, 1.0, 3)
         assert json.loads(first.versions) == {"torch": "stub"}
         assert first.calibration_id == second.calibration_id
+        assert first.rss_peak_bytes is None
 
     def test_a_failed_operator_is_a_row_and_the_next_one_is_timed(self):
         odd, good = stubbed("odd", "good")
         assert (odd.status, odd.error, odd.seconds) == ("error", "too odd", None)
         assert good.status == "ok"
+
+    def test_whole_steps_come_with_the_memory_peak_of_their_process(self, monkeypatch):
+        runs = [make_run(rss_peak_bytes=700), make_run(status="oom", step_s=None, error="memory is out")]
+        monkeypatch.setattr(calibrate, "STEPS", calibrate.STEPS[:2])
+        monkeypatch.setattr(calibrate, "measure_workload", lambda *_: (runs.pop(0), []))
+        good, bad = Calibration(BOARD).time_steps((), stop_s=time.monotonic() + 60)
+        assert (good.family, good.status, good.seconds, good.rss_peak_bytes) == ("step", "ok", 0.25, 700)
+        assert (bad.status, bad.error, bad.rss_peak_bytes) == ("oom", "memory is out", None)
 
     def test_when_the_time_is_over_nothing_is_started(self):
         assert list(Calibration(BOARD, worker=("/no/such/program",)).time_operators(calls("a"), stop_s=0.0)) == []

@@ -53,8 +53,8 @@ def test_not_measured_is_null_in_the_file(tmp_path):
 def test_every_file_says_its_version(tmp_path):
     path = write_records(tmp_path, "runs", "x", [make_run()])
     file = pq.ParquetFile(path)
-    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"3"
-    assert file.read().column("schema_version").to_pylist() == [3]
+    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"4"
+    assert file.read().column("schema_version").to_pylist() == [4]
 
 
 def test_frames_of_the_public_api(tmp_path):
@@ -128,7 +128,7 @@ def test_version_1_is_read_with_nulls_for_what_it_did_not_measure(tmp_path):
     write_run(tmp_path, new)
     assert read_records(tmp_path, "runs", Measurement) == [new, old]
     table, _ = read_table(tmp_path, "runs")
-    assert table.column("schema_version").to_pylist() == [3, 3]
+    assert table.column("schema_version").to_pylist() == [4, 4]
 
 
 def test_version_2_is_read_as_it_is(tmp_path):
@@ -136,6 +136,15 @@ def test_version_2_is_read_as_it_is(tmp_path):
     table = pq.read_table(path).set_column(0, "schema_version", pa.array([2]))
     pq.write_table(table.replace_schema_metadata({schema.METADATA_KEY: b"2"}), path)
     assert read_records(tmp_path, "runs", Measurement) == [make_run(data_s=0.25)]
+
+
+def test_operators_of_version_3_have_no_memory_peak(tmp_path):
+    path = write_records(tmp_path, "operators", "old", [make_operator_time(rss_peak_bytes=5)])
+    table = pq.read_table(path).drop_columns(["rss_peak_bytes"]).set_column(0, "schema_version", pa.array([3]))
+    pq.write_table(table.replace_schema_metadata({schema.METADATA_KEY: b"3"}), path)
+    write_records(tmp_path, "operators", "new", [make_operator_time("b", rss_peak_bytes=7)])
+    found = {row.signature: row.rss_peak_bytes for row in read_records(tmp_path, "operators", OperatorTime)}
+    assert found == {"a": None, "b": 7}
 
 
 @pytest.mark.parametrize("columns", [["step_s", "model"], ["run_id"], ["schema_version", "warnings", "step_s"], []])
