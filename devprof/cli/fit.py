@@ -45,11 +45,12 @@ def command(
     """
     from devprof.cli.tables import load_all_operators, load_all_runs
     from devprof.costmodel.model import CostModel
+    from devprof.measure.calibrate import REFERENCE_MODELS
 
     log_to_stderr()
     operators = load_all_operators(folders)
     model = CostModel.fit(load_all_runs(folders, may_be_empty=operators is not None), operators=operators)
-    probes = model.suggest(suggest, device) if suggest is not None else []
+    probes = model.suggest(suggest, device, models=REFERENCE_MODELS) if suggest is not None else []
     model.save(output)
     report = model.report
     if card is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from devprof.costmodel.base import BaseModel
-from devprof.costmodel.calibrated import Calibrated, MeasuredStep
+from devprof.costmodel.calibrated import Calibrated
 from devprof.costmodel.calibrations import (
     ASSUMED_WIDTHS,
     DeviceOperators,
@@ -37,7 +38,9 @@ from devprof.errors import MissingExtraError
 from devprof.records import MODES
 from devprof.units import format_seconds
 
-__all__ = ["BESIDE_KIN", "DeviceModel", "Fitted", "fit_devices", "single_thread"]
+__all__ = ["BESIDE_KIN", "DeviceModel", "FittedDevice", "fit_devices", "single_thread"]
+
+_log = logging.getLogger(__name__)
 
 # A device with few probes, known by its operators and by kin devices: each says as much as the other.
 BESIDE_KIN = 0.5
@@ -65,32 +68,32 @@ class DeviceModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """The fit of all devices and what it says of itself.
+class FittedDevice:
+    """The fit of one device and what it says of itself.
 
     Attributes:
-        devices: By name, in the order of the samples.
+        model: Its predictors.
+        kin: The devices that it was fitted together with.
         errors: Errors of step times on what was left out.
-        memory_errors: The same of peak memory.
-        coefficients: What work costs on each device.
-        suspects: Measurements that nothing else of their device agrees with.
-        kin: For each device, the others that it was fitted together with.
-        notes: How intervals were found where residuals were too few.
-        energy_errors: Errors of energy per step, of devices whose power was measured.
+        memory_errors: The same of peak memory; empty where none was measured.
+        energy_errors: The same of energy per step; empty where no power was measured.
         power_errors: The same of mean power.
+        coefficients: What work costs.
+        suspects: Measurements that nothing else of the device agrees with.
         left_out: Step times beside what was predicted without them.
+        notes: How intervals were found where residuals were too few.
     """
 
-    devices: Mapping[str, DeviceModel]
-    errors: tuple[ErrorReport, ...]
-    memory_errors: tuple[ErrorReport, ...]
-    coefficients: tuple[Coefficient, ...]
-    suspects: tuple[str, ...]
-    kin: Mapping[str, tuple[str, ...]]
+    model: DeviceModel
+    kin: tuple[str, ...]
+    errors: Sequence[ErrorReport]
+    memory_errors: Sequence[ErrorReport]
+    energy_errors: Sequence[ErrorReport]
+    power_errors: Sequence[ErrorReport]
+    coefficients: Sequence[Coefficient]
+    suspects: Sequence[str]
+    left_out: Sequence[LeftOut]
     notes: Mapping[str, str]
-    energy_errors: tuple[ErrorReport, ...] = ()
-    power_errors: tuple[ErrorReport, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
 
 
 def fit_devices(
@@ -98,7 +101,7 @@ def fit_devices(
     calibrations: Mapping[str, DeviceOperators],
     tracer: Tracer,
     step_tracer: StepTracer,
-) -> Fitted:
+) -> dict[str, FittedDevice]:
     """Fits every device: kin devices together, each with its own corrections and intervals.
 
     Args:
@@ -107,49 +110,71 @@ def fit_devices(
         tracer: Gives the features of a model.
         step_tracer: Gives the operators of a model.
 
+    Returns:
+        The devices in the order of the samples, without those that ran no model and whose calibration has no whole step.
+
     Raises:
+        CostModelError: If that leaves none.
         MissingExtraError: If scipy or threadpoolctl is not installed.
     """
     by_device, observations = _gather(samples, calibrations, tracer)
-    pools = kin_groups(observations)
+    found: dict[str, FittedDevice] = {}
     with single_thread():
-        times = {device: found for pool in pools for device, found in fit_time_predictors(pool).items()}
-    pool_of = {device: pool for pool in pools for device in pool.devices}
-    errors: list[ErrorReport] = []
-    memory_errors: list[ErrorReport] = []
-    coefficients: list[Coefficient] = []
-    suspects: list[str] = []
-    left_out: list[LeftOut] = []
-    notes: dict[str, str] = {}
-    devices: dict[str, DeviceModel] = {}
-    for device, own in by_device.items():
-        time, modes = times[device]
-        calibrated = None
-        if device in calibrations:
-            known = calibrate_device(calibrations[device], time_observations(own), step_tracer)
-            calibrated = known[0]
-            if not is_little(own):
-                time = replace(time, opinion_weight=opinion_weight(calibrations[device], *known, modes))
-            else:
-                time = _little_known(time, calibrations[device], *known, alone=len(pool_of[device].devices) == 1)
-        measured = pool_of[device].of(device)
-        errors += _reports(device, modes, measured)
-        left_out += left_out_rows(measured, modes)
-        coefficients += _coefficients(device, time, measured)
-        suspects += _suspects(device, time, measured)
-        notes |= {f"{device}, {mode}": widths.note for mode, widths in time.widths.items()}
-        memory = None
-        peaks, few = _memory_peaks(device, own, calibrations.get(device), tracer)
-        if peaks:
-            memory, modes = fit_memory_predictor(peaks)
-            memory = _with_widths(memory, ASSUMED_WIDTHS) if few else memory
-            memory_errors += _reports(device, modes, peaks)
-            notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
-        devices[device] = DeviceModel(time, memory, tuple(dict.fromkeys(one.configuration for one in own)), calibrated)
-    kin = {device: tuple(other for other in pool_of[device].devices if other != device) for device in by_device}
-    told = (tuple(errors), tuple(memory_errors), tuple(coefficients), tuple(suspects))
-    fitted = Fitted(devices, *told, kin, notes, left_out=tuple(left_out))
-    return _with_energy(fitted, by_device, pool_of, times)
+        for pool in kin_groups(observations):
+            for device, timed in fit_time_predictors(pool).items():
+                calibration = (calibrations[device], tracer, step_tracer) if device in calibrations else None
+                found[device] = _fit_device(device, pool, by_device[device], timed, calibration)
+    for device in by_device.keys() - found.keys():
+        _log.warning("%s is left out: its calibration has no whole step; run `devprof calibrate` there again", device)
+    return {device: found[device] for device in by_device if device in found}
+
+
+def _fit_device(
+    device: str,
+    pool: Pool,
+    own: Sequence[Sample],
+    timed: tuple[Predictor, Modes],
+    calibration: tuple[DeviceOperators, Tracer, StepTracer] | None,
+) -> FittedDevice:
+    """One device from its samples, its times with their residuals, and its calibration."""
+    (time, modes), measured = timed, pool.of(device)
+    kin = tuple(other for other in pool.devices if other != device)
+    calibrated, peaks, few = None, memory_observations(own), False
+    if calibration is not None:
+        operators, tracer, step_tracer = calibration
+        time, calibrated = _beside_operators(timed, own, operators, step_tracer, alone=not kin)
+        if is_little(peaks):
+            chains = chain_peaks(device, operators, tracer)
+            peaks, few = [*peaks, *chains], bool(chains)
+    notes = {f"{device}, {mode}": widths.note for mode, widths in time.widths.items()}
+    memory, memory_modes = fit_memory_predictor(peaks) if peaks else (None, {})
+    if memory is not None:
+        memory = _with_widths(memory, ASSUMED_WIDTHS) if few else memory
+        notes |= {f"{device}, memory, {mode}": widths.note for mode, widths in memory.widths.items()}
+    metered = [one for one in own if one.metered is not None]
+    energy = fit_energy_predictor(metered, time, measured, modes) if metered else None
+    if energy is not None:
+        notes |= {f"{device}, energy, {mode}": one.note for mode, one in energy.predictor.joules.widths.items()}
+        notes[f"{device}, power"] = energy.predictor.power_widths.note
+    powered = time_observations(metered)
+    return FittedDevice(
+        model=DeviceModel(
+            time,
+            memory,
+            tuple(dict.fromkeys(one.configuration for one in own)),
+            calibrated,
+            None if energy is None else energy.predictor,
+        ),
+        kin=kin,
+        errors=_reports(device, modes, measured),
+        memory_errors=_reports(device, memory_modes, peaks),
+        energy_errors=[] if energy is None else _reports(device, energy.energy_residuals, powered),
+        power_errors=[] if energy is None else _reports(device, energy.power_residuals, powered),
+        coefficients=_coefficients(device, time, measured),
+        suspects=_suspects(device, time, measured),
+        left_out=left_out_rows(measured, modes),
+        notes=notes,
+    )
 
 
 def _gather(
@@ -167,57 +192,23 @@ def _gather(
     return by_device, observations
 
 
-def _memory_peaks(
-    device: str, own: Sequence[Sample], operators: DeviceOperators | None, tracer: Tracer
-) -> tuple[list[Observation], bool]:
-    """The peaks to learn from, and whether those of a calibration had to join because models have few."""
-    peaks = memory_observations(own)
-    chains = chain_peaks(device, operators, tracer) if operators is not None and is_little(peaks) else []
-    return [*peaks, *chains], bool(chains)
-
-
-def _with_energy(
-    fitted: Fitted,
-    by_device: Mapping[str, Sequence[Sample]],
-    pool_of: Mapping[str, Pool],
-    times: Mapping[str, tuple[Predictor, Modes]],
-) -> Fitted:
-    """The fit with the energy of those devices whose power was measured.
-
-    Args:
-        fitted: The fit of times.
-        by_device: What was measured.
-        pool_of: The kin of each device.
-        times: The residuals of left-out step times of each device, beside its predictor.
-    """
-    devices, notes = dict(fitted.devices), dict(fitted.notes)
-    energy_errors: list[ErrorReport] = []
-    power_errors: list[ErrorReport] = []
-    for device, own in by_device.items():
-        metered = [one for one in own if one.metered is not None]
-        if not metered:
-            continue
-        with single_thread():
-            residuals = times[device][1]
-            energy = fit_energy_predictor(metered, devices[device].time, pool_of[device].of(device), residuals)
-        devices[device] = replace(devices[device], energy=energy.predictor)
-        energy_errors += _reports(device, energy.energy_residuals, time_observations(metered))
-        power_errors += _reports(device, energy.power_residuals, time_observations(metered))
-        widths = energy.predictor.joules.widths
-        notes |= {f"{device}, energy, {mode}": one.note for mode, one in widths.items()}
-        notes[f"{device}, power"] = energy.predictor.power_widths.note
-    return replace(
-        fitted, devices=devices, energy_errors=tuple(energy_errors), power_errors=tuple(power_errors), notes=notes
-    )
-
-
-def _little_known(
-    time: Predictor, operators: DeviceOperators, calibrated: Calibrated, steps: Sequence[MeasuredStep], *, alone: bool
-) -> Predictor:
-    """The predictor of a device with at most a few probes, known by its operators and perhaps by kin devices."""
+def _beside_operators(
+    timed: tuple[Predictor, Modes],
+    own: Sequence[Sample],
+    operators: DeviceOperators,
+    step_tracer: StepTracer,
+    *,
+    alone: bool,
+) -> tuple[Predictor, Calibrated]:
+    """The predictor of the times of a calibrated device beside the sum over its operators, and that sum."""
+    time, modes = timed
+    calibrated, steps = calibrate_device(operators, time_observations(own), step_tracer)
+    if not is_little(own):
+        return replace(time, opinion_weight=opinion_weight(operators, calibrated, steps, modes)), calibrated
     if not alone:
-        return replace(time, opinion_weight=BESIDE_KIN)
-    return replace(_with_widths(time, calibrated_widths(operators, calibrated, steps)), opinion_weight=1.0)
+        return replace(time, opinion_weight=BESIDE_KIN), calibrated
+    time = _with_widths(time, calibrated_widths(operators, calibrated, steps))
+    return replace(time, opinion_weight=1.0), calibrated
 
 
 def _with_widths(predictor: Predictor, widths: Widths) -> Predictor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, TypeVar
 
 from devprof.costmodel.adapt import Adaptation
 from devprof.costmodel.calibrations import DeviceOperators
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Knowledge", "learn"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +67,34 @@ def learn(
     if not collected.samples and not calibrations:
         raise CostModelError(nothing_left(collected))
     fitted = fit_devices(collected.samples, calibrations, tracer, step_tracer)
+    every = list(fitted.values())
     report = CostReport(
         total_rows=collected.total_rows,
         used_rows=sum(sample.rows for sample in collected.samples),
         rejected=collected.rejected,
         dropped_models=collected.dropped_models,
-        errors=fitted.errors,
-        memory_errors=fitted.memory_errors,
-        energy_errors=fitted.energy_errors,
-        power_errors=fitted.power_errors,
-        coefficients=fitted.coefficients,
-        suspects=fitted.suspects,
-        kin=fitted.kin,
-        interval_notes={name: note for name, note in fitted.notes.items() if note},
+        errors=_joined(one.errors for one in every),
+        memory_errors=_joined(one.memory_errors for one in every),
+        energy_errors=_joined(one.energy_errors for one in every),
+        power_errors=_joined(one.power_errors for one in every),
+        coefficients=_joined(one.coefficients for one in every),
+        suspects=_joined(one.suspects for one in every),
+        kin={device: one.kin for device, one in fitted.items()},
+        interval_notes={name: note for one in every for name, note in one.notes.items() if note},
         power_rejected=collected.power_rejected,
         data=describe_data(
             clean_records(frame.iloc[list(collected.used)]),
-            {device: len(one.timed) for device, one in calibrations.items()},
+            {device: len(one.timed) for device, one in calibrations.items() if device in fitted},
         ),
         new_device=new_device_errors(collected.samples, calibrations, tracer, step_tracer),
-        left_out=fitted.left_out,
+        left_out=_joined(one.left_out for one in every),
         made_by=importlib.metadata.version("devprof"),
     )
     features = {sample.configuration: sample.features for sample in collected.samples}
     conditions = find_conditions(collected.rows, collected.settings)
-    return Knowledge(fitted.devices, features, replace(report, not_for=limits_of(report)), conditions)
+    devices = {device: one.model for device, one in fitted.items()}
+    return Knowledge(devices, features, replace(report, not_for=limits_of(report)), conditions)
+
+
+def _joined(parts: Iterable[Sequence[T]]) -> tuple[T, ...]:
+    return tuple(chain.from_iterable(parts))

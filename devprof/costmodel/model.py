@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,7 +197,7 @@ class CostModel:
             return None
         configuration = self._complete(chosen, model, mode, image_size, num_classes)
         features = self._features_of(configuration)
-        found = largest_batches(lambda sizes: memory.upper_bounds(configuration, features, sizes), memory_limits_bytes)
+        found = largest_batches(partial(memory.upper_bounds, configuration, features), memory_limits_bytes)
         return [int(size) for size in found]
 
     def features(
@@ -268,26 +269,27 @@ class CostModel:
         """How many times longer a step takes when the device throttles, at least 1; ``None`` where it was not measured."""
         return self.conditions(device).thermal_factor
 
-    def suggest(self, count: int, device: str | None = None) -> list[Probe]:
+    def suggest(self, count: int, device: str | None = None, *, models: Sequence[str] = ()) -> list[Probe]:
         """The configurations worth measuring next, the most telling first; see :mod:`devprof.costmodel.suggest`.
 
         Args:
             count: How many.
             device: A device of the fit, whose measured configurations are known already; ``None`` for a new one like those.
+            models: Further models to choose from where the fit has fewer configurations than that which are not measured yet.
 
         Raises:
-            UnknownNameError: If the device is not known.
+            UnknownNameError: If the device or one of the models is not known.
         """
-        chosen = self._device(device, MODES[0]) if device is not None else next(iter(self._known.devices.values()))
+        devices, features = self._known.devices, dict(self._known.features)
+        chosen = self._device(device, MODES[0]) if device is not None else next(iter(devices.values()))
         measured = {} if device is None else chosen.time.measured
         known = [Probe(one, size, self._features_of(one)) for one, sizes in measured.items() for size in sizes]
-        sizes = Counter(
-            size for one in self._known.devices.values() for own in one.time.measured.values() for size in own
-        )
-        usual = sizes.most_common(1)[0][0]
-        candidates = [
-            Probe(one, usual, features) for one, features in self._known.features.items() if one not in measured
-        ]
+        if len(features.keys() - measured.keys()) < count:
+            further = (self._complete(chosen, model, mode, None, None) for model in models for mode in MODES)
+            features |= {one: self._features_of(one) for one in further}
+        sizes = Counter(size for one in devices.values() for own in one.time.measured.values() for size in own)
+        usual = sizes.most_common(1)[0][0] if sizes else CALIBRATED_BATCH
+        candidates = [Probe(one, usual, own) for one, own in features.items() if one not in measured]
         base = chosen.time.regression
         assert isinstance(base, BaseModel)
         return suggest_probes(base, candidates, known, count)

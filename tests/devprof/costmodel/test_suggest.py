@@ -42,3 +42,19 @@ def test_a_model_suggests_what_was_measured_elsewhere(make_rows, tracer):
     assert len(found) == len({one.configuration.model for one in found}) == 3
     with pytest.raises(UnknownNameError, match="closest: board"):
         model.suggest(3, "bord")
+
+
+def test_where_the_fit_has_too_few_models_further_ones_are_named(make_rows, tracer):
+    model = CostModel.fit(make_rows(), tracer=tracer)
+    found = model.suggest(2, "board", models=("token8", "cross8"))
+    assert len(found) == 2
+    assert {one.configuration.model for one in found} <= {"token8", "cross8"}
+    assert {one.configuration.model for one in model.suggest(2, models=("token8",))}.isdisjoint({"token8"})
+
+
+def test_a_device_that_was_only_calibrated_is_told_what_to_run_first(make_rows, make_operators, tracer, step_tracer):
+    model = CostModel.fit(make_rows().iloc[:0], operators=make_operators(), tracer=tracer, step_tracer=step_tracer)
+    assert model.suggest(3, "board") == []
+    found = model.suggest(3, "board", models=("plain3", "thin3", "token3"))
+    assert len(found) == 3
+    assert {one.batch_size for one in found} == {16}
