@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ from devprof.costmodel.step import StepTracer
 from devprof.costmodel.suggest import Probe, suggest_probes
 from devprof.costmodel.summary import CostReport
 from devprof.costmodel.table import PREDICTED_COLUMNS, predict_table
-from devprof.errors import CostModelError, UnknownNameError
+from devprof.errors import CostModelError, DevprofError, UnknownNameError
 from devprof.records import MODES, Estimate
 from devprof.registry import resolve
 
@@ -120,9 +121,8 @@ class CostModel:
             CostModelError: If the model cannot be traced.
             ValueError: If the mode is unknown or the batch size is below 1.
         """
-        (estimate,) = self.predict_sizes(
-            device, model, mode, [batch_size], image_size=image_size, num_classes=num_classes
-        )
+        sizes = {"image_size": image_size, "num_classes": num_classes}
+        (estimate,) = self.predict_sizes(device, model, mode, [batch_size], **sizes)
         if memory_limit_bytes is None or estimate.memory_hi_bytes is None:
             return estimate
         return replace(estimate, fits=estimate.memory_hi_bytes <= memory_limit_bytes)
@@ -175,9 +175,8 @@ class CostModel:
             The batch size, at most :data:`devprof.costmodel.capacity.MOST_SAMPLES`; 0 where one sample is too many; ``None``
             where no memory was measured on the device.
         """
-        found = self.largest_batches(
-            device, model, mode, [memory_limit_bytes], image_size=image_size, num_classes=num_classes
-        )
+        sizes = {"image_size": image_size, "num_classes": num_classes}
+        found = self.largest_batches(device, model, mode, [memory_limit_bytes], **sizes)
         return None if found is None else found[0]
 
     def largest_batches(
@@ -259,10 +258,7 @@ class CostModel:
         return self._known.conditions.get(device, Conditions())
 
     def data_s_per_sample(self, device: str) -> float | None:
-        """Seconds that loading takes per sample, from rows with real data; ``None`` where none was measured.
-
-        Predicted steps include it already where ``conditions(device).steps_include_data``.
-        """
+        """Seconds that loading takes per sample, in the steps already where ``conditions(device).steps_include_data``."""
         return self.conditions(device).data_s_per_sample
 
     def thermal_factor(self, device: str) -> float | None:
@@ -275,18 +271,20 @@ class CostModel:
         Args:
             count: How many.
             device: A device of the fit, whose measured configurations are known already; ``None`` for a new one like those.
-            models: Further models to choose from where the fit has fewer configurations than that which are not measured yet.
+            models: Further models to choose from where the fit has fewer configurations than that which are not measured yet;
+                those that cannot be traced in a mode are passed over.
 
         Raises:
-            UnknownNameError: If the device or one of the models is not known.
+            UnknownNameError: If the device is not known.
         """
         devices, features = self._known.devices, dict(self._known.features)
         chosen = self._device(device, MODES[0]) if device is not None else next(iter(devices.values()))
         measured = {} if device is None else chosen.time.measured
         known = [Probe(one, size, self._features_of(one)) for one, sizes in measured.items() for size in sizes]
         if len(features.keys() - measured.keys()) < count:
-            further = (self._complete(chosen, model, mode, None, None) for model in models for mode in MODES)
-            features |= {one: self._features_of(one) for one in further}
+            for further in (self._complete(chosen, model, mode, None, None) for model in models for mode in MODES):
+                with contextlib.suppress(DevprofError):
+                    features[further] = self._features_of(further)
         sizes = Counter(size for one in devices.values() for own in one.time.measured.values() for size in own)
         usual = sizes.most_common(1)[0][0] if sizes else CALIBRATED_BATCH
         candidates = [Probe(one, usual, own) for one, own in features.items() if one not in measured]
@@ -382,8 +380,7 @@ class CostModel:
         """What the sum over its operators says of a model that was not measured on a calibrated device."""
         if device.calibrated is None or configuration in device.time.corrections:
             return None
-        tracer = self._step_tracer or resolve("step_tracer")
-        own = configuration
+        tracer, own = self._step_tracer or resolve("step_tracer"), configuration
         step = tracer(own.model, own.mode, own.image_size, own.num_classes, CALIBRATED_BATCH)
         return CALIBRATED_BATCH, device.calibrated.seconds(step)
 

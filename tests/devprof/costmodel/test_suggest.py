@@ -46,7 +46,7 @@ def test_a_model_suggests_what_was_measured_elsewhere(make_rows, tracer):
 
 def test_where_the_fit_has_too_few_models_further_ones_are_named(make_rows, tracer):
     model = CostModel.fit(make_rows(), tracer=tracer)
-    found = model.suggest(2, "board", models=("token8", "cross8"))
+    found = model.suggest(2, "board", models=("token8", "nonsense1", "cross8"))
     assert len(found) == 2
     assert {one.configuration.model for one in found} <= {"token8", "cross8"}
     assert {one.configuration.model for one in model.suggest(2, models=("token8",))}.isdisjoint({"token8"})
