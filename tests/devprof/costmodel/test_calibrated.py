@@ -117,7 +117,7 @@ def test_what_the_synthetic_networks_are_off_by_widens_all_others(operators, ste
     odd = [replace(one, seconds=one.seconds * (3 if number % 4 < 2 else 1)) for number, one in enumerate(steps)]
     wider = calibrated_widths(operators, fit_calibrated(operators.timed, odd), odd)
     assert wider.known_pair == wider.new_family > 0.6
-    assert calibrated_widths(operators, calibrated, []).note == "known by its operators: at least 0.3"
+    assert "at least 0.3" in calibrated_widths(operators, calibrated, []).note
 
 
 def test_a_device_that_never_ran_a_model_is_predicted(model, step_tracer, true_calibrated):
