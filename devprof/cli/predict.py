@@ -107,22 +107,12 @@ def command(
         raise click.UsageError("give --device and --model, or --table, or --card")
     if (epochs is None) != (samples is None):
         raise click.UsageError("--epochs goes with --samples")
-    estimate = loaded.predict(
-        device,
-        model,
-        mode,
-        batch_size,
-        image_size=image_size,
-        num_classes=num_classes,
-        memory_limit_bytes=memory_limit,
-    )
+    query = Query(device, model, mode, image_size, num_classes)
+    estimate = loaded.predict(device, model, mode, batch_size, memory_limit_bytes=memory_limit, **query.sizes)
     result = {"device": device, "model": model, "mode": mode, "batch_size": batch_size, **dataclasses.asdict(estimate)}
     if memory_limit is not None:
-        result["largest_batch"] = loaded.largest_batch(
-            device, model, mode, memory_limit, image_size=image_size, num_classes=num_classes
-        )
+        result["largest_batch"] = loaded.largest_batch(device, model, mode, memory_limit, **query.sizes)
     if epochs is not None and samples is not None:
-        query = Query(device, model, mode, image_size, num_classes)
         try:
             result |= predict_round(loaded, query, estimate, (epochs, samples, batch_size), options)
         except ValueError as error:

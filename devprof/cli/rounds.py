@@ -65,15 +65,18 @@ class Query:
     image_size: int | None = None
     num_classes: int | None = None
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Its image size and number of classes, as keyword arguments."""
+        return {"image_size": self.image_size, "num_classes": self.num_classes}
+
     def payload_bytes(self, model: CostModel) -> int:
         """The size of its parameters as sent."""
-        sizes = {"image_size": self.image_size, "num_classes": self.num_classes}
-        return _PARAMETER_BYTES * round(model.features(self.device, self.model, self.mode, **sizes).parameters)
+        return _PARAMETER_BYTES * round(model.features(self.device, self.model, self.mode, **self.sizes).parameters)
 
     def steps(self, model: CostModel, batch_sizes: list[int]) -> list[Estimate]:
         """Its steps at several batch sizes."""
-        sizes = {"image_size": self.image_size, "num_classes": self.num_classes}
-        return model.predict_sizes(self.device, self.model, self.mode, batch_sizes, **sizes)
+        return model.predict_sizes(self.device, self.model, self.mode, batch_sizes, **self.sizes)
 
 
 @dataclass(frozen=True, slots=True)

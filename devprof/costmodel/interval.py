@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["BASES", "LEVEL", "Groups", "Residuals", "Widths", "calibrate", "half_width"]
+__all__ = ["BASES", "ENOUGH_GROUPS", "LEVEL", "Groups", "Residuals", "Widths", "calibrate", "half_width"]
 
 LEVEL = 0.9
 # From what is known best to what is known least.
@@ -26,7 +26,7 @@ _STUDENT: tuple[float, ...] = (
     *(1.812, 1.796, 1.782, 1.771, 1.761, 1.753, 1.746, 1.740, 1.734),
 )
 # With fewer groups than this, what was measured may all be of a kind.
-_ENOUGH_GROUPS = 9
+ENOUGH_GROUPS = 9
 # Nothing could be held out: a factor of three either way, stated in the note.
 _WITHOUT_EVIDENCE = math.log(3.0)
 # With so few families residuals say little. On published tables with nine or more families, 90 % of those
@@ -86,7 +86,7 @@ def half_width(groups: Groups) -> tuple[float, str]:
     if len(groups) <= len(_STUDENT):
         squares = [statistics.fmean(value**2 for value in values) for values in groups.values()]
         factor = _STUDENT[len(groups) - 1] * math.sqrt(1 + 1 / len(groups))
-        note = f"{len(groups)} groups: root mean square times {factor:.2f}" if len(groups) < _ENOUGH_GROUPS else ""
+        note = f"{len(groups)} groups: root mean square times {factor:.2f}" if len(groups) < ENOUGH_GROUPS else ""
         return factor * math.sqrt(statistics.fmean(squares)), note
     pairs = sorted((abs(value), 1.0 / len(values)) for values in groups.values() for value in values)
     # One more group, the one to be predicted, is taken as infinitely far off.
@@ -141,9 +141,9 @@ def calibrate(residuals: Residuals) -> Widths:
         new = _WITHOUT_EVIDENCE if family is None else _FAMILY_STEP * family
         how = "a factor of three either way is assumed" if family is None else "three times the width of known-family"
         notes.append(f"new-family: no family could be left out, {how}")
-    if len(residuals.families) < _ENOUGH_GROUPS and new < _LEAST_NEW_FAMILY:
+    if len(residuals.families) < ENOUGH_GROUPS and new < _LEAST_NEW_FAMILY:
         new = _LEAST_NEW_FAMILY
-        notes.append(f"new-family: at least {_LEAST_NEW_FAMILY} with fewer than {_ENOUGH_GROUPS} families")
+        notes.append(f"new-family: at least {_LEAST_NEW_FAMILY} with fewer than {ENOUGH_GROUPS} families")
     if family is None:
         family = new
         notes.append("known-family: no model with a sibling could be left out, the width of new-family is used")
@@ -151,11 +151,11 @@ def calibrate(residuals: Residuals) -> Widths:
         pair = family
         notes.append("known-pair: no pair has two batch sizes, the width of known-family is used")
     inner = width("between batch sizes", residuals.between)
-    if inner is None or (len(residuals.between) < _ENOUGH_GROUPS and inner < _LEAST_BETWEEN):
+    if inner is None or (len(residuals.between) < ENOUGH_GROUPS and inner < _LEAST_BETWEEN):
         inner = _LEAST_BETWEEN
         if residuals.pairs:
             notes.append(
-                f"between batch sizes: at least {_LEAST_BETWEEN} with fewer than {_ENOUGH_GROUPS} models at three sizes"
+                f"between batch sizes: at least {_LEAST_BETWEEN} with fewer than {ENOUGH_GROUPS} models at three sizes"
             )
     # A batch size beyond the measured ones may be less certain than a new model, never more than a new family.
     family, new = max(family, known or 0.0), max(new, family, known or 0.0)

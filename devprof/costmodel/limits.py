@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from devprof.costmodel.dataused import SETTINGS, DeviceData
 from devprof.costmodel.evaluate import ErrorReport
+from devprof.costmodel.interval import ENOUGH_GROUPS
 from devprof.costmodel.summary import CostReport
 from devprof.records import MODES
 
 __all__ = ["limits_of"]
 
-# Families from which on 90 % intervals come from the residuals alone.
-_ENOUGH_FAMILIES = 9
 # A 90 % interval that covered less of what was left out does not deserve its name.
 _LEAST_COVERAGE = 0.85
 _LONG = 6
@@ -107,10 +106,10 @@ def _modes(data: Sequence[DeviceData]) -> Iterable[str]:
 
 
 def _few_families(data: Sequence[DeviceData]) -> Iterable[str]:
-    few = [one for one in data if len(one.families) < _ENOUGH_FAMILIES]
+    few = [one for one in data if len(one.families) < ENOUGH_GROUPS]
     for devices, count in _grouped(few, lambda one: str(len(one.families))):
         yield (
-            f"close figures for families not measured on {devices}: only {count} of the {_ENOUGH_FAMILIES} families that it "
+            f"close figures for families not measured on {devices}: only {count} of the {ENOUGH_GROUPS} families that it "
             "takes were; each further kind helps more than a further size"
         )
 
