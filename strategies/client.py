@@ -9,8 +9,11 @@ the client. It is cooperative and takes one line in a training loop::
             ...                                    # one training step
     reply["devprof"] = budget.telemetry(context, batch_size).to_record()
 
+With :data:`strategies.profiling.profile_mod` among the app's mods the last line is not needed.
+
 The budget counts from the moment the message arrived, on a clock that the engine provides: the monotonic clock in deployment
-and in Flower's simulation, a virtual one in :mod:`strategies.virtual`. The loop does not know the difference.
+and in Flower's simulation, a virtual one in :mod:`strategies.virtual`. The loop does not know the difference. A SuperNode
+starts a process for each message; its age belongs to the round, and a budget counts it.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from typing import Protocol, TypeVar
 from flwr.app import ConfigRecord, Context, Message
 
 from devprof.device.memory import peak_rss_bytes
+from strategies.compat import client_process_age_s
+from strategies.identity import client_identity
 from strategies.telemetry import Telemetry
 
-__all__ = ["TRAIN_CONFIG", "Budget", "ClientClock", "MonotonicClock", "use_clock"]
+__all__ = ["TRAIN_CONFIG", "Budget", "ClientClock", "MonotonicClock", "collect_budgets", "current_clock", "use_clock"]
 
 TRAIN_CONFIG = "config"
 _ROUNDING = 1 + 1e-9
@@ -53,15 +58,19 @@ class ClientClock(Protocol):
 
 
 class MonotonicClock:
-    """The clock of a client that really runs: ``time.perf_counter``, from its construction on."""
+    """The clock of a client that really runs: ``time.perf_counter``.
+
+    Args:
+        age_s: How long ago the message arrived.
+    """
 
     real = True
 
-    def __init__(self) -> None:
-        self._received_s = time.perf_counter()
+    def __init__(self, age_s: float = 0.0) -> None:
+        self._received_s = time.perf_counter() - age_s
 
     def received_s(self) -> float:
-        """When this clock was made, which is when handling of the message began."""
+        """When the message arrived."""
         return self._received_s
 
     def now_s(self) -> float:
@@ -73,6 +82,7 @@ class MonotonicClock:
 
 
 _CLOCK: ContextVar[ClientClock | None] = ContextVar("devprof_client_clock", default=None)
+_BUDGETS: ContextVar[list[Budget] | None] = ContextVar("devprof_budgets", default=None)
 
 
 @contextmanager
@@ -83,6 +93,25 @@ def use_clock(clock: ClientClock) -> Iterator[None]:
         yield
     finally:
         _CLOCK.reset(token)
+
+
+def current_clock() -> ClientClock:
+    """The time that the present handler lives in: the engine's, else real time since the message arrived.
+
+    In the process that a SuperNode starts for a message, that is since the start of the process.
+    """
+    return _CLOCK.get() or MonotonicClock(client_process_age_s())
+
+
+@contextmanager
+def collect_budgets() -> Iterator[list[Budget]]:
+    """The budgets that are made inside the block, in their order: what a handler did, for whoever called it."""
+    budgets: list[Budget] = []
+    token = _BUDGETS.set(budgets)
+    try:
+        yield budgets
+    finally:
+        _BUDGETS.reset(token)
 
 
 class Budget:
@@ -115,13 +144,17 @@ class Budget:
         self.cutoff_s = cutoff_s
         self.local_steps = local_steps
         self.local_epochs = local_epochs
-        self._clock: ClientClock = clock or _CLOCK.get() or MonotonicClock()
+        self._clock: ClientClock = clock or current_clock()
         self._started_s = self._clock.received_s()
         self._first_step_s: float | None = None
         self._last_step_s: float | None = None
         self.steps_done = 0
         self.examples_done = 0
+        self.largest_batch = 0
         self.cut = False
+        made = _BUDGETS.get()
+        if made is not None:
+            made.append(self)
 
     @classmethod
     def from_message(cls, message: Message, *, local_epochs: int = 1, clock: ClientClock | None = None) -> Budget:
@@ -182,18 +215,20 @@ class Budget:
             self._last_step_s = self._clock.now_s()
             self.steps_done += 1
             self.examples_done += examples
+            self.largest_batch = max(self.largest_batch, examples)
 
     def telemetry(self, context: Context, batch_size: int) -> Telemetry:
         """The account of the work, to be sent beside the result.
 
         Args:
-            context: The client's context; its node config names ``device`` and ``processor``.
+            context: The client's context; its node config names ``device`` and ``processor``, else the fingerprint does.
             batch_size: Samples per full step.
         """
         first_step_s = self._clock.now_s() if self._first_step_s is None else self._first_step_s
+        identity = client_identity(context)
         return Telemetry(
-            device=str(context.node_config.get("device", "unknown")),
-            processor=str(context.node_config.get("processor", "cpu")),
+            device=identity.device,
+            processor=identity.processor,
             steps_done=self.steps_done,
             examples_done=self.examples_done,
             batch_size=batch_size,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -26,15 +27,19 @@ from flwr.supercore.run import Run
 # ``Message(...)`` reads run, node and task from this class and raises where no run has set them.
 from flwr.supercore.task_identity import TaskIdentity
 
+from devprof.device.process import process_age_s
+
 __all__ = [
     "CLIENT_APP_RAISED",
     "NodeInfo",
     "Run",
+    "client_process_age_s",
     "copy_content",
     "copy_message",
     "empty_run",
     "ensure_task_identity",
     "flower_offline_environment",
+    "payload_bytes",
     "seeded_sampling",
     "set_message_id",
     "set_source_node",
@@ -70,6 +75,27 @@ def task_identity() -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(TaskIdentity, f"_{name}", value)
+
+
+# A SuperNode starts this program for one message; a Ray actor or a test serves many and is older than any of them.
+_CLIENT_PROGRAM = "flwr-clientapp"
+_counted: set[str] = set()
+
+
+def client_process_age_s() -> float:
+    """How long ago this process was started, if that was for the message being handled; else 0.
+
+    Only the first call in the process counts: a process that handles a second message was not started for it.
+    """
+    if _counted or not sys.argv[0].endswith(_CLIENT_PROGRAM):
+        return 0.0
+    _counted.add(_CLIENT_PROGRAM)
+    return process_age_s() or 0.0
+
+
+def payload_bytes(content: RecordDict) -> int:
+    """Bytes of the arrays in a message, with their names and headers; configs and metrics are too small to count."""
+    return sum(record.count_bytes() for record in content.array_records.values())
 
 
 def set_message_id(message: Message, message_id: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from devprof.errors import UnknownNameError
 from devprof.plan.affine import estimate_from_points
+from devprof.plan.estimator import Z90
 from devprof.records import Estimate, Mode
 
 __all__ = ["CostModelEstimator", "MeasuredEstimator", "Predictor"]
@@ -15,8 +17,16 @@ __all__ = ["CostModelEstimator", "MeasuredEstimator", "Predictor"]
 _log = logging.getLogger(__name__)
 
 
+# Boards differ by 20x: a device of which nothing is known is within a factor of five, nine times in ten, at the least.
+_LEAST_SPREAD = math.log(5.0) / Z90
+
+
 class Predictor(Protocol):
     """What is needed of a cost model, such as :class:`devprof.CostModel`."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The devices that it knows."""
 
     def predict(
         self,
@@ -33,6 +43,9 @@ class Predictor(Protocol):
 
 class CostModelEstimator:
     """A cost model as seen by the planner: one workload, any device and batch size.
+
+    A device that the cost model does not know is taken to be the middle one of those that it knows, give or take what they
+    differ by: enough to plan a cautious first round, whose telemetry teaches the next.
 
     Predictions are kept: a planner asks for the same few devices in every round.
 
@@ -57,35 +70,54 @@ class CostModelEstimator:
         self._mode: Mode = mode
         self._image_size = image_size
         self._num_classes = num_classes
+        self._known = frozenset(cost_model.devices)
         self._unknown: set[str] = set()
-        self._kept: dict[tuple[str, int], Estimate] = {}
+        self._kept: dict[tuple[str | None, int], Estimate] = {}
 
     def estimate(self, device: str, batch_size: int) -> Estimate | None:
-        """The cost model's prediction; ``None``, said once in the log, for a device that it does not know.
+        """The cost model's prediction, or the middle of its devices, said once in the log, for one that it does not know.
 
         Raises:
-            UnknownNameError: If the cost model knows the device but not the model: no device could be planned for.
+            UnknownNameError: If the cost model does not know the model: no device could be planned for.
         """
-        if device in self._unknown:
-            return None
-        key = (device, batch_size)
+        known = device in self._known
+        if not known and device not in self._unknown:
+            self._unknown.add(device)
+            _log.warning(
+                "the cost model does not know the device %r (it knows %s): its clients are planned for as if it were "
+                "the middle one, with a wide interval, until their rounds tell",
+                device,
+                ", ".join(sorted(self._known)),
+            )
+        key = (device if known else None, batch_size)
         if key not in self._kept:
-            try:
-                self._kept[key] = self._cost_model.predict(
-                    device,
-                    self._model,
-                    self._mode,
-                    batch_size,
-                    image_size=self._image_size,
-                    num_classes=self._num_classes,
-                )
-            except UnknownNameError as error:
-                if error.kind != "device":
-                    raise
-                self._unknown.add(device)
-                _log.warning("%s; its clients are planned for from what they are seen to do", error)
-                return None
+            self._kept[key] = self._predict(device, batch_size) if known else self._middle(batch_size)
         return self._kept[key]
+
+    def _predict(self, device: str, batch_size: int) -> Estimate:
+        return self._cost_model.predict(
+            device, self._model, self._mode, batch_size, image_size=self._image_size, num_classes=self._num_classes
+        )
+
+    def _middle(self, batch_size: int) -> Estimate:
+        """What a step costs on the middle one of the known devices; the interval spans their differences."""
+        found = [self._predict(device, batch_size) for device in sorted(self._known)]
+        logs = [math.log(estimate.step_s) for estimate in found]
+        own = statistics.fmean(math.log(estimate.step_s_hi / estimate.step_s_lo) / (2 * Z90) for estimate in found)
+        spread = statistics.stdev(logs) if len(logs) > 1 else 0.0
+        centre_s = math.exp(statistics.median(logs))
+        factor = math.exp(Z90 * math.hypot(max(spread, _LEAST_SPREAD), own))
+        memory = [estimate.memory_bytes for estimate in found if estimate.memory_bytes is not None]
+        highest = [estimate.memory_hi_bytes for estimate in found if estimate.memory_hi_bytes is not None]
+        # Memory follows the model far more than the device; power does not, so energy stays unknown.
+        return Estimate(
+            step_s=centre_s,
+            step_s_lo=centre_s / factor,
+            step_s_hi=centre_s * factor,
+            basis="new-device",
+            memory_bytes=statistics.median(memory) if memory else None,
+            memory_hi_bytes=max(highest) if highest else None,
+        )
 
 
 class MeasuredEstimator:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -106,6 +106,7 @@ class DeadlineGrid(Grid):
         min_nodes: Nodes that are named even if they are busy; set it to the strategy's ``min_available_nodes``.
         client_name: The stable name of a node's client; by default the node id.
         on_late: Called with the node id and the telemetry of each late reply to a train message.
+        late: What becomes of late replies: ``learn`` tells their telemetry, ``drop`` only completes their rows.
 
     Attributes:
         round_logs: One row for each train message. A row of a client that did not answer in time says ``missing`` until
@@ -130,12 +131,15 @@ class DeadlineGrid(Grid):
         min_nodes: int = 2,
         client_name: Callable[[int], str] | None = None,
         on_late: Callable[[int, Telemetry], None] | None = None,
+        late: Literal["learn", "drop"] = "learn",
     ) -> None:
         super().__init__()
         if min_replies is not None and min_replies < 1:
             raise ValueError(f"min_replies must be at least 1, got {min_replies}")
         if poll_s is not None and not poll_s > 0:
             raise ValueError(f"poll_s must be positive, got {poll_s}")
+        if late not in {"learn", "drop"}:
+            raise ValueError(f"late must be 'learn' or 'drop', got {late!r}")
         own_time = isinstance(inner, HasClock)
         self.inner = inner
         self.clock: Clock = clock or (inner.clock if isinstance(inner, HasClock) else WallClock())
@@ -150,6 +154,8 @@ class DeadlineGrid(Grid):
         self._min_nodes = min_nodes
         self._client_name = client_name or str
         self._on_late = on_late
+        self._learn_late = late == "learn"
+        self._exchanges: dict[str, Exchange] = {}
         self._late: dict[str, Exchange] = {}
         self._train_rounds = 0
         self._asked_for_nodes = 0
@@ -197,6 +203,13 @@ class DeadlineGrid(Grid):
         """Nodes whose reply is late and has not come yet, those that have been busy for longest first."""
         return list(dict.fromkeys(exchange.node_id for exchange in self._late.values()))
 
+    def elapsed_s(self, message_id: str) -> float | None:
+        """Seconds from sending a message of the last :meth:`send_and_receive` to its reply; ``None`` if there is none."""
+        exchange = self._exchanges.get(message_id)
+        if exchange is None or exchange.finished_s is None or exchange.late:
+            return None
+        return exchange.finished_s - exchange.sent_s
+
     def harvest_late(self) -> list[tuple[int, Telemetry]]:
         """Pull the late replies that have come meanwhile: their nodes are free, their rows complete, their telemetry told.
 
@@ -227,6 +240,7 @@ class DeadlineGrid(Grid):
             return []
         exchanges = self._push(request)
         waiting = {e.message_id: e for e in exchanges if e.message_id is not None}
+        self._exchanges = dict(waiting)
         replies: list[Message] = []
         while True:
             replies += self._collect(waiting, self._late)
@@ -324,7 +338,7 @@ class DeadlineGrid(Grid):
         if exchange.row is not None:
             self.round_logs[exchange.row] = exchange.to_row(self._strategy)
         told = exchange.verdict.telemetry if exchange.verdict else None
-        if exchange.category == "train" and told is not None:
+        if exchange.category == "train" and told is not None and self._learn_late:
             self.late_telemetry.append((exchange.node_id, told))
             if self._on_late is not None:
                 self._on_late(exchange.node_id, told)

@@ -6,15 +6,20 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from devprof.plan.correction import CorrectedEstimator
 from devprof.plan.estimator import StepEstimator
+from devprof.plan.fleet import transfer_seconds
 from devprof.plan.planner import plan_round
 from devprof.plan.settings import ClientState, PlannerSettings
 from devprof.records import ClientPlan, RoundPlan
 from strategies.composed import Answer, Assignment, ComposedStrategy, finite_or_none
 from strategies.directory import ClientDirectory
+from strategies.discovery import Discovery
+from strategies.grid import DeadlineGrid
 from strategies.messages import told_weight, weight_key
 from strategies.telemetry import Telemetry
 from strategies.weights import check_tempering, tempered_weights
@@ -25,6 +30,9 @@ _log = logging.getLogger(__name__)
 
 # No device does a training step faster: such telemetry is broken, whatever else it says.
 _LEAST_STEP_S = 1e-6
+# Beyond a deadline the server waits for what was seen to vary, and a little for the looks it takes at its mail.
+_GRACE_SDS = 3.0
+_GRACE_S = 1.0
 
 
 class PlannedStrategy(ComposedStrategy):
@@ -36,12 +44,15 @@ class PlannedStrategy(ComposedStrategy):
     and replies are weighed by data and, tempered, against the work they lack (:mod:`strategies.weights`); strategies that
     ignore weights, such as FedMedian, go on ignoring them.
 
-    A client that the directory does not know gets a round of ``local_epochs`` passes without a limit on steps (cut off at the
-    deadline where the others have one), and is planned for once its reply says what it is. It is in no :class:`RoundPlan` until
-    then.
+    Before the first round each node that the directory does not know is asked what it is (:mod:`strategies.discovery`). A
+    client of which too little is known even then gets a round of ``local_epochs`` passes without a limit on steps (cut off at
+    the deadline where the others have one), and is planned for once its reply says what it is. Until then it is in no
+    :class:`RoundPlan`.
 
-    The server waits for a reply until the deadline, and then for one step of that client and the allowance: a step that was
-    begun is ended, and its work would be lost for a moment.
+    The time of a round that neither start-up, training nor planned transfers explain is scheduling and transport (2 to 6 s with
+    Flower 1.41). It is learned for each client, planned for, and predicted with the rest. The server waits for a reply until
+    the deadline, and then for one step of that client and a grace: a step that was begun is ended, and its work would be lost
+    for a moment.
 
     Args:
         inner: What samples clients and aggregates.
@@ -51,8 +62,9 @@ class PlannedStrategy(ComposedStrategy):
         clients: Who is behind the node ids.
         gamma: How far weights are normalised by work: 0 not at all (averaging by data), 1 entirely (FedNova).
         max_ratio: Largest factor by which work may change a weight.
-        transport_allowance_s: Seconds that the server waits beyond the deadline, for what is not in the plan: scheduling
-            of messages, and links slower than told. Flower 1.41 takes 2 to 6 s to bring a message to a client's handler.
+        transport_allowance_s: Seconds that the server waits beyond the deadline for a client whose overhead was not seen yet,
+            and the most that it waits for any.
+        discovery_s: Seconds to wait in the first round for the nodes to say what they are; ``None`` does not ask them.
         forget_after_rounds: Rounds in a row that a client is left out before what was seen of it is forgotten: a board that
             has cooled down, or once reported nonsense, gets another chance if its first prediction allows.
         name: Name written into the round log.
@@ -76,6 +88,7 @@ class PlannedStrategy(ComposedStrategy):
         gamma: float = 0.5,
         max_ratio: float = 5.0,
         transport_allowance_s: float = 10.0,
+        discovery_s: float | None = 30.0,
         forget_after_rounds: int = 10,
         name: str | None = None,
     ) -> None:
@@ -93,15 +106,27 @@ class PlannedStrategy(ComposedStrategy):
         self.transport_allowance_s = transport_allowance_s
         self.plans: list[RoundPlan] = []
         self.forget_after_rounds = forget_after_rounds
+        self._discovery = None if discovery_s is None else Discovery(clients, wait_s=discovery_s)
         self._left_out: dict[str, int] = {}
+        self._asked: tuple[Grid, ConfigRecord] | None = None
+        self._size_bytes = 0
         self._round: dict[int, tuple[ClientState, ClientPlan]] = {}
 
     def client_name(self, node_id: int) -> str:
         """The client's name in the directory."""
         return self.clients.name(node_id)
 
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> list[Message]:
+        """As in the base class, of nodes that were asked what they are."""
+        self._asked = (grid, config)
+        return super().configure_train(server_round, arrays, config, grid)
+
     def assign(self, server_round: int, node_ids: Sequence[int], size_bytes: int) -> dict[int, Assignment]:
         """Plan the round, and say what each node is to do; nodes that are left out are logged with the reason."""
+        if self._discovery is not None and self._asked is not None:
+            self._discovery.refresh(self._asked[0], node_ids, self._asked[1])
         # Flower samples in random order; plans are easier to compare in one.
         states = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
         plan = plan_round(
@@ -112,21 +137,24 @@ class PlannedStrategy(ComposedStrategy):
             server_round=server_round,
         )
         self.plans.append(plan)
+        self._size_bytes = size_bytes
         self._round = {
             node: (state, own)
             for (node, state), own in zip(states.items(), plan.clients, strict=True)
             if own.participates
         }
         self._note_left_out(states, plan)
-        asked = {node: self._planned(state, own, plan.deadline_s) for node, (state, own) in self._round.items()}
-        asked |= {node: self._discovery(plan.deadline_s) for node in node_ids if node not in states}
+        asked = {node: self._planned(node, state, own, plan.deadline_s) for node, (state, own) in self._round.items()}
+        asked |= {node: self._unplanned(plan.deadline_s) for node in node_ids if node not in states}
         return asked
 
     def learn(self, answers: Sequence[Answer]) -> None:
         """Correct predictions, start-up times and the directory by what clients did."""
         for answer in answers:
             if answer.telemetry is not None:
-                self._learn(answer.node_id, answer.telemetry, told_weight(answer.reply, weight_key(self.inner)))
+                told = told_weight(answer.reply, weight_key(self.inner))
+                overhead_s = self._overhead_s(answer.node_id, answer.reply, answer.telemetry)
+                self._learn(answer.node_id, answer.telemetry, told, overhead_s)
 
     def late_reply(self, node_id: int, telemetry: Telemetry) -> None:
         """Learn how long the work took, which is true although it came too late."""
@@ -140,7 +168,7 @@ class PlannedStrategy(ComposedStrategy):
 
     # The way out ----------------------------------------------------------------------------------------------------
 
-    def _planned(self, state: ClientState, plan: ClientPlan, deadline_s: float) -> Assignment:
+    def _planned(self, node_id: int, state: ClientState, plan: ClientPlan, deadline_s: float) -> Assignment:
         estimate = self.estimator.estimate_board(state.client, state.device, plan.batch_size)
         last_step_s = 0.0 if estimate is None else estimate.step_s_hi
         return Assignment(
@@ -151,11 +179,17 @@ class PlannedStrategy(ComposedStrategy):
                 "cutoff-s": finite_or_none(plan.cutoff_s),
                 "learning-rate-scale": plan.learning_rate_scale,
             },
-            deadline_s=finite_or_none(deadline_s + last_step_s + self.transport_allowance_s),
+            deadline_s=finite_or_none(deadline_s + last_step_s + self._grace_s(node_id, state)),
             predicted_s=finite_or_none(plan.predicted_s),
         )
 
-    def _discovery(self, deadline_s: float) -> Assignment:
+    def _grace_s(self, node_id: int, state: ClientState) -> float:
+        """Seconds beyond the deadline for what varies outside of the client's own cut-off."""
+        if not self.clients.timed(node_id):
+            return self.transport_allowance_s
+        return min(self.transport_allowance_s, _GRACE_SDS * state.fixed_sd_s + _GRACE_S)
+
+    def _unplanned(self, deadline_s: float) -> Assignment:
         return Assignment(
             values={
                 # No limit on steps: the whole passes that it makes say how much data it has.
@@ -184,9 +218,21 @@ class PlannedStrategy(ComposedStrategy):
 
     # The way back ---------------------------------------------------------------------------------------------------
 
-    def _learn(self, node_id: int, telemetry: Telemetry, told: float | None) -> None:
+    def _overhead_s(self, node_id: int, reply: Message, telemetry: Telemetry) -> float | None:
+        """Seconds of a round that neither its start-up, its training nor its planned transfers explain."""
+        grid = None if self._asked is None else self._asked[0]
+        if not isinstance(grid, DeadlineGrid):
+            return None
+        elapsed_s = grid.elapsed_s(reply.metadata.reply_to_message_id)
+        if elapsed_s is None:
+            return None
+        state = self.clients.state(node_id)
+        planned_s = 0.0 if state is None else transfer_seconds(state, self._size_bytes)
+        return max(0.0, elapsed_s - telemetry.startup_s - telemetry.train_s - planned_s)
+
+    def _learn(self, node_id: int, telemetry: Telemetry, told: float | None, overhead_s: float | None = None) -> None:
         samples = None if self.clients.state(node_id) else self._discovered_samples(telemetry, told)
-        self.clients.learn(node_id, telemetry, samples=samples)
+        self.clients.learn(node_id, telemetry, samples=samples, overhead_s=overhead_s)
         if telemetry.steps_done == 0:
             return
         if telemetry.step_s < _LEAST_STEP_S:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, RecordDict
 
 from devprof.errors import DevprofError
+from strategies.reading import RecordReader
 
 __all__ = ["RECORD_NAME", "Telemetry", "TelemetryError", "read_telemetry"]
 
 RECORD_NAME = "devprof"
 
-_MAX_NAME = 200
-_MAX_SHOWN = 100
 _MAX_STEPS = 10**9
+_MAX_BYTES = 1 << 50
 # No processor does a training step in less; and what divides or takes the logarithm of a step never meets a zero.
 _MIN_STEP_S = 1e-9
 _MAX_SECONDS = 30 * 24 * 3600.0
@@ -44,10 +44,12 @@ class Telemetry:
         batch_size: Samples per full step.
         train_s: Seconds of the steps.
         startup_s: Seconds from the message to the first step.
-        total_s: Seconds from the message to the end of training.
+        total_s: Seconds from the message to the end of training; with a profiling mod, to the reply.
         cut: Whether the budget stopped the work before it was complete.
         rss_peak_bytes: Peak resident memory, where the client measured it.
         energy_j: Energy of its part, where the client has a meter.
+        received_bytes: Bytes of the arrays that it was sent.
+        sent_bytes: Bytes of the arrays that it sends back.
     """
 
     device: str
@@ -61,6 +63,8 @@ class Telemetry:
     cut: bool
     rss_peak_bytes: int | None = None
     energy_j: float | None = None
+    received_bytes: int | None = None
+    sent_bytes: int | None = None
 
     @property
     def step_s(self) -> float:
@@ -80,10 +84,13 @@ class Telemetry:
             "total-s": self.total_s,
             "cut": self.cut,
         }
-        if self.rss_peak_bytes is not None:
-            values["rss-peak-bytes"] = self.rss_peak_bytes
-        if self.energy_j is not None:
-            values["energy-j"] = self.energy_j
+        measured = {
+            "rss-peak-bytes": self.rss_peak_bytes,
+            "energy-j": self.energy_j,
+            "received-bytes": self.received_bytes,
+            "sent-bytes": self.sent_bytes,
+        }
+        values |= {name: value for name, value in measured.items() if value is not None}
         return ConfigRecord(dict(values))
 
 
@@ -101,19 +108,21 @@ def read_telemetry(content: RecordDict, *, elapsed_s: float | None = None) -> Te
     record = content.config_records.get(RECORD_NAME)
     if record is None:
         raise TelemetryError(f"the reply has no ConfigRecord {RECORD_NAME!r}")
-    reader = _Reader(record)
+    reader = RecordReader(record, TelemetryError)
     telemetry = Telemetry(
         device=reader.name("device"),
         processor=reader.name("processor"),
         steps_done=reader.count("steps-done", most=_MAX_STEPS),
         examples_done=reader.count("examples-done", most=_MAX_STEPS * 1024),
         batch_size=reader.count("batch-size", least=1, most=_MAX_STEPS),
-        train_s=reader.seconds("train-s"),
-        startup_s=reader.seconds("startup-s"),
-        total_s=reader.seconds("total-s"),
+        train_s=reader.number("train-s", most=_MAX_SECONDS),
+        startup_s=reader.number("startup-s", most=_MAX_SECONDS),
+        total_s=reader.number("total-s", most=_MAX_SECONDS),
         cut=reader.flag("cut"),
-        rss_peak_bytes=reader.count("rss-peak-bytes", most=1 << 50) if "rss-peak-bytes" in record else None,
-        energy_j=reader.number("energy-j", most=1e12) if "energy-j" in record else None,
+        rss_peak_bytes=reader.optional_count("rss-peak-bytes", most=_MAX_BYTES),
+        energy_j=reader.optional_number("energy-j", most=1e12),
+        received_bytes=reader.optional_count("received-bytes", most=_MAX_BYTES),
+        sent_bytes=reader.optional_count("sent-bytes", most=_MAX_BYTES),
     )
     _check_consistent(telemetry, elapsed_s)
     return telemetry
@@ -130,54 +139,3 @@ def _check_consistent(told: Telemetry, elapsed_s: float | None) -> None:
         raise TelemetryError(f"train-s {told.train_s} + startup-s {told.startup_s} exceeds total-s {told.total_s}")
     if elapsed_s is not None and told.total_s > elapsed_s * _CLOCK_SLACK + _CLOCK_SLACK_S:
         raise TelemetryError(f"total-s {told.total_s} is longer than the server waited ({elapsed_s:.3f} s)")
-
-
-class _Reader:
-    """Typed access to one ConfigRecord; every failure names the key and the value."""
-
-    def __init__(self, record: ConfigRecord) -> None:
-        self._record = record
-
-    def _get(self, key: str) -> object:
-        if key not in self._record:
-            raise TelemetryError(f"the key {key!r} is missing")
-        return self._record[key]
-
-    def name(self, key: str) -> str:
-        value = self._get(key)
-        if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME or not value.isprintable():
-            raise TelemetryError(f"{key} must be a printable name of 1 to {_MAX_NAME} characters")
-        return value
-
-    def count(self, key: str, *, most: int, least: int = 0) -> int:
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise TelemetryError(f"{key} must be a whole number from {least} to {most}, got {_shown(value)}")
-        return value
-
-    def number(self, key: str, *, most: float) -> float:
-        value = self._get(key)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TelemetryError(f"{key} must be a number, got {_shown(value)}")
-        # Not a number fails the comparison, and so does infinity; math.isfinite would overflow on a huge integer.
-        if not 0 <= value <= most:
-            raise TelemetryError(f"{key} must be from 0 to {most:g}, got {_shown(value)}")
-        return float(value)
-
-    def seconds(self, key: str) -> float:
-        return self.number(key, most=_MAX_SECONDS)
-
-    def flag(self, key: str) -> bool:
-        value = self._get(key)
-        if not isinstance(value, bool):
-            raise TelemetryError(f"{key} must be true or false, got {_shown(value)}")
-        return value
-
-
-def _shown(value: object) -> str:
-    """A hostile value in an error message: short, and without ``repr`` of an integer too long to be printed."""
-    if isinstance(value, int) and value.bit_length() > _MAX_SHOWN:
-        return f"an integer of {value.bit_length()} bits"
-    if isinstance(value, list):
-        return f"a list of {len(value)} values"
-    return repr(value[:_MAX_SHOWN] if isinstance(value, (str, bytes)) else value)[:_MAX_SHOWN]

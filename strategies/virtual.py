@@ -30,6 +30,7 @@ from strategies.compat import (
     copy_message,
     empty_run,
     ensure_task_identity,
+    payload_bytes,
     set_message_id,
 )
 from strategies.roundlog import message_category, wasted_work
@@ -93,11 +94,6 @@ class _Node:
     context: Context
     rng: np.random.Generator
     free_s: float
-
-
-def payload_bytes(content: RecordDict) -> int:
-    """Bytes of the arrays in a message, with their names and headers; configs and metrics are too small to count."""
-    return sum(record.count_bytes() for record in content.array_records.values())
 
 
 class VirtualGrid(Grid):

@@ -18,6 +18,9 @@ __all__ = ["CorrectedEstimator"]
 
 # What one observation of an unknown device is worth.
 _FIRST_SD = 0.2
+# A board is told to be faster or slower than predicted by at most this factor, or by three standard deviations of a prediction
+# that is wider: whatever a client claims, and however often, it moves its prediction no further.
+_MOST_FACTOR = 32.0
 
 
 class CorrectedEstimator:
@@ -55,7 +58,10 @@ class CorrectedEstimator:
             for key in {(device, None), (device, board)}:
                 _observe_point(self._points.setdefault(key, {}), batch_size, math.log(step_s))
             return
-        prior = LogFilter.with_prior(0.0, _log_sd(base))
+        log_sd = _log_sd(base)
+        prior = LogFilter.with_prior(0.0, log_sd)
+        most = max(math.log(_MOST_FACTOR), 3 * log_sd)
+        seen = min(most, max(-most, math.log(step_s / base.step_s)))
         if board is not None:
             ratio = self._ratios.get((device, board))
             if ratio is None:
@@ -63,8 +69,8 @@ class CorrectedEstimator:
                 kin = self._ratios.get((device, None), prior)
                 ratio = replace(prior, mean=kin.mean)
                 self._ratios[device, board] = ratio
-            ratio.observe(math.log(step_s / base.step_s))
-        self._ratios.setdefault((device, None), prior).observe(math.log(step_s / base.step_s))
+            ratio.observe(seen)
+        self._ratios.setdefault((device, None), prior).observe(seen)
 
     def estimate(self, device: str, batch_size: int) -> Estimate | None:
         """The estimate for a board of this name, or ``None`` where nothing is known or was observed."""

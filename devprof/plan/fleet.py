@@ -28,8 +28,8 @@ Lookup = Callable[[ClientState, int], Estimate | None]
 
 
 def fixed_seconds(client: ClientState, payload_bytes: float) -> float:
-    """Seconds of a client's round that do not depend on its steps: both transfers and the start-up."""
-    return transfer_seconds(client, payload_bytes) + client.startup_s
+    """Seconds of a client's round that do not depend on its steps: both transfers, start-up and overhead."""
+    return transfer_seconds(client, payload_bytes) + client.startup_s + client.overhead_s
 
 
 def transfer_seconds(client: ClientState, payload_bytes: float) -> float:

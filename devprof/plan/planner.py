@@ -119,7 +119,7 @@ def _planned(
             local_epochs=-(-allocation.steps // allocation.epoch_steps),
             local_steps=allocation.steps,
             batch_size=allocation.batch_size,
-            cutoff_s=deadline_s - transfer_seconds(client, payload_bytes),
+            cutoff_s=deadline_s - transfer_seconds(client, payload_bytes) - client.overhead_s,
             learning_rate_scale=fleet.settings.learning_rate_scale(allocation.batch_size),
             predicted_s=allocation.predicted_s,
             predicted_hi_s=allocation.predicted_hi_s,

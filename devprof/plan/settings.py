@@ -22,6 +22,8 @@ class ClientState:
         link: Its network link.
         startup_s: Seconds from receipt of the message to the first step.
         memory_limit_bytes: Memory it may use for training; ``None`` if unknown.
+        overhead_s: Seconds of its round that neither its link, its start-up nor its steps explain: scheduling of messages.
+        fixed_sd_s: Standard deviation of start-up, overhead and transfers together.
     """
 
     client: str
@@ -31,6 +33,8 @@ class ClientState:
     link: Link
     startup_s: float = 0.0
     memory_limit_bytes: int | None = None
+    overhead_s: float = 0.0
+    fixed_sd_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.samples < 0:

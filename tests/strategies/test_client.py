@@ -8,6 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devprof.device.identity import identify
 from strategies.client import Budget, MonotonicClock, examples_in, use_clock
 from strategies.compat import task_identity
 from strategies.telemetry import RECORD_NAME, read_telemetry
@@ -228,9 +229,19 @@ def test_memory_is_reported_by_a_real_client_only():
     assert real is None or real > 0
 
 
-def test_a_node_config_without_names_has_honest_defaults():
+def test_a_node_config_without_names_leaves_it_to_the_fingerprint():
+    board = identify()
     told = Budget(clock=StepClock()).telemetry(context(), 4)
-    assert (told.device, told.processor) == ("unknown", "cpu")
+    assert (told.device, told.processor) == (board.name, board.processor)
+
+
+def test_a_process_that_was_started_for_the_message_counts_from_its_start(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/usr/bin/flwr-clientapp"])
+    monkeypatch.setattr("strategies.compat._counted", set())
+    monkeypatch.setattr("strategies.compat.process_age_s", lambda: 7.0)
+    first, second = Budget(cutoff_s=9.0), Budget()
+    assert 7.0 <= first.elapsed_s < 60.0
+    assert second.elapsed_s < 7.0
 
 
 def test_real_time_moves_by_itself():

@@ -13,6 +13,7 @@ from strategies.estimators import CostModelEstimator, MeasuredEstimator
 class FakeCostModel:
     def __init__(self):
         self.asked = []
+        self.devices = ("rpi4",)
 
     def predict(self, device, model, mode, batch_size, *, image_size=None, num_classes=None):
         self.asked.append((device, model, mode, batch_size, image_size, num_classes))
@@ -35,10 +36,36 @@ def test_unknown_device_is_said_once(caplog):
     model = FakeCostModel()
     estimator = CostModelEstimator(model, "resnet18")
     with caplog.at_level(logging.WARNING):
-        assert [estimator.estimate("jetson", size) for size in (8, 16, 8)] == [None] * 3
+        found = [estimator.estimate("jetson", size) for size in (8, 16, 8)]
     assert len(caplog.records) == 1
-    assert "unknown device 'jetson'" in caplog.text
-    assert len(model.asked) == 1
+    assert "does not know the device 'jetson' (it knows rpi4)" in caplog.text
+    assert len(model.asked) == 2
+    assert found[0] == found[2]
+    assert found[0].basis == "new-device"
+    assert found[0].step_s == pytest.approx(0.8)
+    # One known device says nothing of how devices differ: at least a factor of five each way.
+    assert found[0].step_s_hi / found[0].step_s >= 5.0
+
+
+def test_never_seen_device_is_the_middle_of_those_known():
+    class Three(FakeCostModel):
+        def __init__(self):
+            super().__init__()
+            self.devices = ("a", "b", "c")
+
+        def predict(self, device, model, mode, batch_size, **_):
+            step_s = {"a": 0.01, "b": 0.1, "c": 10.0}[device]
+            memory = {"a": 1e9, "b": 2e9, "c": 4e9}[device]
+            return Estimate(
+                step_s, step_s / 1.1, step_s * 1.1, "known-pair", memory_bytes=memory, memory_hi_bytes=memory
+            )
+
+    found = CostModelEstimator(Three(), "resnet18").estimate("never seen", 16)
+    assert found.step_s == pytest.approx(0.1)
+    assert found.step_s_lo < 0.01
+    assert found.step_s_hi > 10.0
+    assert (found.memory_bytes, found.memory_hi_bytes) == (2e9, 4e9)
+    assert found.energy_per_step_j is None
 
 
 def test_unknown_model_is_an_error():
