@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.serverapp.strategy import Strategy
 
 from strategies.composed import Answer, Assignment, ComposedStrategy
+from strategies.cutoffs import FastestProcessor
 from strategies.messages import ConfigValue, told_weight, weight_key
 
 __all__ = ["CutoffStrategy"]
@@ -27,7 +28,7 @@ class CutoffStrategy(ComposedStrategy):
     Args:
         inner: What samples clients and aggregates.
         cutoff_s: Seconds from the arrival of the message to the end of training, by processor; a processor that is not in
-            the mapping, or for which the function returns ``None``, has no cut-off.
+            the mapping, or for which the function returns ``None``, has no cut-off. A :class:`FastestProcessor` finds them.
         processor_of: The processor of a node.
         local_epochs: Passes to ask for; ``None`` leaves it to the inner strategy's config and the client.
         batch_size: Samples per step to ask for; ``None`` as above.
@@ -43,7 +44,7 @@ class CutoffStrategy(ComposedStrategy):
     def __init__(
         self,
         inner: Strategy,
-        cutoff_s: Mapping[str, float] | Callable[[str], float | None],
+        cutoff_s: Mapping[str, float] | Callable[[str], float | None] | FastestProcessor,
         processor_of: Callable[[int], str],
         *,
         local_epochs: int | None = None,
@@ -53,6 +54,9 @@ class CutoffStrategy(ComposedStrategy):
         name: str | None = None,
     ) -> None:
         super().__init__(inner, name=name)
+        self._fastest = cutoff_s if isinstance(cutoff_s, FastestProcessor) else None
+        if isinstance(cutoff_s, FastestProcessor):
+            cutoff_s = {}
         if not callable(cutoff_s):
             for processor, seconds in cutoff_s.items():
                 _check_cutoff(processor, seconds)
@@ -77,7 +81,16 @@ class CutoffStrategy(ComposedStrategy):
         size_bytes: int,  # noqa: ARG002 - and does not look at transfers
     ) -> dict[int, Assignment]:
         """Each node's cut-off, by its processor; every node is asked."""
+        if self._fastest is not None:
+            self._cutoff_s = self._fastest.cutoffs(node_ids).get
         return {node: self._assign(self._processor_of(node)) for node in node_ids}
+
+    def learn(self, answers: Sequence[Answer]) -> None:
+        """Learn how long a round of each processor takes, where that decides the cut-offs."""
+        for answer in answers:
+            if self._fastest is not None and answer.telemetry is not None:
+                told = told_weight(answer.reply, weight_key(self.inner))
+                self._fastest.learn(answer.node_id, answer.telemetry, None if told is None else int(told) or None)
 
     def weigh(self, answers: Sequence[Answer]) -> list[float | None]:
         """The examples done; without telemetry what the reply claims, and no weight if it claims nothing."""
@@ -90,7 +103,7 @@ class CutoffStrategy(ComposedStrategy):
 
     def _assign(self, processor: str) -> Assignment:
         cutoff_s = self._cutoff_s(processor)
-        if cutoff_s is None and processor not in self._unlimited:
+        if cutoff_s is None and self._fastest is None and processor not in self._unlimited:
             self._unlimited.add(processor)
             _log.warning("no cut-off is set for the processor %r: its clients do all their work", processor)
         values: dict[str, ConfigValue | None] = {"cutoff-s": cutoff_s}

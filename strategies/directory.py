@@ -192,7 +192,8 @@ class ClientDirectory:
     def _take_device(self, node_id: int, learned: _Learned, device: str, processor: str) -> None:
         if learned.device is None and self._given(node_id) is None:
             _log.warning(
-                "node %d is not in the directory: it is taken to be what it says, device %r, processor %r",
+                "client %s (node %d) is not in the directory: it is taken to be what it says, device %r, processor %r",
+                self.name(node_id),
                 node_id,
                 device,
                 processor,

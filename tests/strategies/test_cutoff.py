@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +10,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedProx
 
+from devprof.plan.settings import ClientState, PlannerSettings
 from devprof.records import Link
 from strategies.client import Budget
 from strategies.compat import set_message_id, task_identity
 from strategies.cutoff import CutoffStrategy
+from strategies.cutoffs import FastestProcessor
+from strategies.directory import ClientDirectory
+from strategies.estimators import MeasuredEstimator
 from strategies.telemetry import Telemetry
 from strategies.virtual import ReplayedStepTimes, VirtualDevice, VirtualGrid
 
@@ -163,3 +168,47 @@ def test_slow_processor_is_cut_off_under_any_inner_strategy(kind):
     assert result.evaluate_metrics_clientapp[2]["accuracy"] == 0.5
     if kind is FedAvg:
         assert value_of(result.arrays) == pytest.approx(2 * (10 * 100 + 20 * 200) / 300)
+
+
+# Tau of the fastest processor -----------------------------------------------------------------------------------------
+
+SETTINGS = PlannerSettings(local_epochs=2, batch_size=10)
+STEPS = MeasuredEstimator({"gpu": {10: 0.1}, "board": {10: 0.5}}, log_sd=0.01)
+
+
+def client(name, device, processor):
+    return ClientState(name, device, processor, 100, Link(math.inf, math.inf), startup_s=1.0)
+
+
+KNOWN = {1: client("a", "board", "cpu"), 2: client("b", "gpu", "cuda"), 3: client("c", "board", "cpu")}
+
+
+def test_slower_processors_end_when_the_fastest_does():
+    directory = ClientDirectory(KNOWN)
+    strategy = CutoffStrategy(inner(), FastestProcessor(SETTINGS, directory, STEPS), PROCESSORS.get)
+    messages = configured(strategy)
+    assert messages[1].content["config"]["cutoff-s"] == pytest.approx(1.0 + 20 * 0.1)
+    assert "cutoff-s" not in messages[2].content["config"]
+
+
+def test_without_predictions_the_first_round_tells():
+    policy = FastestProcessor(SETTINGS, ClientDirectory(KNOWN))
+    strategy = CutoffStrategy(inner(), policy, PROCESSORS.get)
+    messages = configured(strategy)
+    assert all("cutoff-s" not in message.content["config"] for message in messages.values())
+
+    def answered(node, step_s):
+        reply = reply_to(messages[node], 1.0, None)
+        told = Telemetry("any", PROCESSORS[node], 20, 200, 10, 20 * step_s, 2.0, 2.0 + 20 * step_s, cut=False)
+        reply.content["devprof"] = told.to_record()
+        return reply
+
+    strategy.aggregate_train(1, [answered(1, 0.5), answered(2, 0.2), answered(3, 0.4)])
+    second = configured(strategy)
+    assert second[1].content["config"]["cutoff-s"] == second[3].content["config"]["cutoff-s"]
+    assert second[1].content["config"]["cutoff-s"] == pytest.approx(2.0 + 20 * 0.2)
+
+
+def test_one_kind_of_processor_has_no_faster_one():
+    same = {node: replace(state, processor="cpu") for node, state in KNOWN.items()}
+    assert FastestProcessor(SETTINGS, ClientDirectory(same), STEPS).cutoffs(same) == {}

@@ -45,7 +45,7 @@ def test_unknown_client_is_what_it_says_and_the_log_says_so(caplog):
     assert directory.state(8) == replace(told, fixed_sd_s=directory.state(8).fixed_sd_s)
     assert directory.state(8).link.download_s(1e9) == 0.0
     assert len(caplog.records) == 1
-    assert "node 8 is not in the directory" in caplog.text
+    assert "client 8 (node 8) is not in the directory" in caplog.text
 
 
 def test_given_link_is_used_for_unknown_clients():
