@@ -5,6 +5,7 @@
 - ``planned``: ``PlannedStrategy``. ``cutoff``: ``CutoffStrategy``, one tau per processor. Both wrap any Flower strategy.
 - ``virtual``: federated training in virtual time, in one process.
 - ``baselines`` and ``compare``: the usual strategies and a fair comparison with them on the virtual clock.
+- ``processes``: a whole federation of real processes on this machine (``commandlines``, ``processtree``).
 - ``app``: the Flower app of this repository.
 - ``compat``: every private touch of Flower, in one place.
 """
