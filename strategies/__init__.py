@@ -7,5 +7,6 @@
 - ``baselines`` and ``compare``: the usual strategies and a fair comparison with them on the virtual clock.
 - ``processes``: a whole federation of real processes on this machine (``commandlines``, ``processtree``).
 - ``app``: the Flower app of this repository.
+- ``fleet``: the app of ``devprof fleet``, which measures on every SuperNode.
 - ``compat``: every private touch of Flower, in one place.
 """

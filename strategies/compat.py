@@ -30,7 +30,10 @@ from flwr.supercore.task_identity import TaskIdentity
 from devprof.device.process import process_age_s
 
 __all__ = [
+    "APP_NOT_LOADED",
     "CLIENT_APP_RAISED",
+    "MESSAGE_EXPIRED",
+    "NODE_GONE",
     "NodeInfo",
     "Run",
     "client_process_age_s",
@@ -48,6 +51,15 @@ __all__ = [
 
 CLIENT_APP_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 """Error code of a reply whose ClientApp raised an exception."""
+
+APP_NOT_LOADED: int = ErrorCode.LOAD_CLIENT_APP_EXCEPTION
+"""Error code of a reply whose ClientApp could not be imported."""
+
+NODE_GONE = frozenset({ErrorCode.NODE_UNAVAILABLE, ErrorCode.CLIENT_APP_CRASHED})
+"""Error codes of messages whose node, or the ClientApp on it, died."""
+
+MESSAGE_EXPIRED = frozenset({ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE})
+"""Error codes of messages that outlived their time to live."""
 
 _IDENTITY = ("run_id", "node_id", "task_id")
 

@@ -107,6 +107,7 @@ class DeadlineGrid(Grid):
         client_name: The stable name of a node's client; by default the node id.
         on_late: Called with the node id and the telemetry of each late reply to a train message.
         late: What becomes of late replies: ``learn`` tells their telemetry, ``drop`` only completes their rows.
+        on_reply: Called with the node id and each reply as soon as it is pulled, also a late one and an error.
 
     Attributes:
         round_logs: One row for each train message. A row of a client that did not answer in time says ``missing`` until
@@ -132,6 +133,7 @@ class DeadlineGrid(Grid):
         client_name: Callable[[int], str] | None = None,
         on_late: Callable[[int, Telemetry], None] | None = None,
         late: Literal["learn", "drop"] = "learn",
+        on_reply: Callable[[int, Message], None] | None = None,
     ) -> None:
         super().__init__()
         if min_replies is not None and min_replies < 1:
@@ -156,6 +158,7 @@ class DeadlineGrid(Grid):
         self._on_late = on_late
         self._learn_late = late == "learn"
         self._exchanges: dict[str, Exchange] = {}
+        self._on_reply = on_reply
         self._late: dict[str, Exchange] = {}
         self._train_rounds = 0
         self._asked_for_nodes = 0
@@ -311,6 +314,8 @@ class DeadlineGrid(Grid):
                 _log.warning("a reply to the unknown message %r was ignored", message_id)
                 continue
             self._answer(exchange, reply)
+            if self._on_reply is not None:
+                self._on_reply(exchange.node_id, reply)
             if was_late:
                 self._note_late(exchange)
             else:

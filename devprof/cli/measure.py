@@ -98,7 +98,7 @@ def command(
         raise click.UsageError("give either MODEL names or --suite, for example: devprof measure resnet18 -o runs")
     suite, skipped = _suite(models, suite_name)
     ensure_writable(output)
-    workloads = _workloads(suite, asked)
+    workloads = asked_workloads(suite, asked)
     require_known_models([workload.model for workload in workloads])
     if any(workload.data == "jpeg" for workload in workloads):
         prepare_jpegs()
@@ -130,7 +130,7 @@ def _suite(models: Sequence[str], suite_name: str | None) -> tuple[Suite, dict[s
     return suite, skipped
 
 
-def _workloads(suite: Suite, asked: dict[str, Any]) -> list[Workload]:
+def asked_workloads(suite: Suite, asked: dict[str, Any]) -> list[Workload]:
     """All workloads of a suite; what was asked for on the command line goes before what the suite says."""
     return list(dict.fromkeys(workload for group in suite.groups for workload in _of_group(group, asked)))
 

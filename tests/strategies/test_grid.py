@@ -237,6 +237,19 @@ def test_a_late_reply_is_never_returned_but_its_telemetry_is_told():
     assert heard == [(5, account())] == grid.late_telemetry
 
 
+def test_every_reply_is_told_as_it_is_pulled_late_ones_and_errors_too():
+    told = []
+    grid, inner = make(
+        {5: Behaviour(5.0), 6: Behaviour(1.0), 7: Behaviour(1.5, superlink_error)},
+        deadline=lambda _: 2.0,
+        on_reply=lambda node, reply: told.append((inner.tick.now, node, reply.has_error())),
+    )
+    grid.send_and_receive([train(5), train(6), train(7)])
+    inner.tick.now = 10.0
+    grid.harvest_late()
+    assert told == [(1.0, 6, False), (1.5, 7, True), (10.0, 5, False)]
+
+
 def test_harvesting_at_the_end_of_a_run_returns_what_came_since():
     grid, inner = make({5: Behaviour(5.0)}, deadline=lambda _: 2.0)
     grid.send_and_receive([train(5)])

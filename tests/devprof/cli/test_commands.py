@@ -56,10 +56,14 @@ def cost_model(run, folder, tmp_path):
     return tmp_path / "cost.skops"
 
 
+# A command of commands: its own page has no options.
+FLEET = (["fleet", "measure"], ["fleet", "status"])
+
+
 class TestHelp:
-    @pytest.mark.parametrize("name", COMMANDS)
-    def test_every_command_says_what_it_is_for(self, run, name):
-        result = run(name, "--help")
+    @pytest.mark.parametrize("words", [*([name] for name in COMMANDS if name != "fleet"), *FLEET], ids=" ".join)
+    def test_every_command_says_what_it_is_for(self, run, words):
+        result = run(*words, "--help")
         assert "--json" in result.stdout
         assert len(result.stdout.splitlines()) > 8
 
