@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
@@ -12,7 +13,6 @@ from flwr.serverapp.strategy import Strategy
 
 from devprof.plan.correction import CorrectedEstimator
 from devprof.plan.estimator import StepEstimator
-from devprof.plan.fleet import transfer_seconds
 from devprof.plan.planner import plan_round
 from devprof.plan.settings import ClientState, PlannerSettings
 from devprof.records import ClientPlan, RoundPlan
@@ -128,7 +128,10 @@ class PlannedStrategy(ComposedStrategy):
         if self._discovery is not None and self._asked is not None:
             self._discovery.refresh(self._asked[0], node_ids, self._asked[1])
         # Flower samples in random order; plans are easier to compare in one.
-        states = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
+        found = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
+        states = {
+            node: replace(state, rounds_left_out=self._left_out.get(state.client, 0)) for node, state in found.items()
+        }
         plan = plan_round(
             list(states.values()),
             self.estimator,
@@ -180,7 +183,7 @@ class PlannedStrategy(ComposedStrategy):
                 "learning-rate-scale": plan.learning_rate_scale,
             },
             deadline_s=finite_or_none(deadline_s + last_step_s + self._grace_s(node_id, state)),
-            predicted_s=finite_or_none(plan.predicted_s),
+            predicted_s=plan.predicted_s,
         )
 
     def _grace_s(self, node_id: int, state: ClientState) -> float:
@@ -227,7 +230,8 @@ class PlannedStrategy(ComposedStrategy):
         if elapsed_s is None:
             return None
         state = self.clients.state(node_id)
-        planned_s = 0.0 if state is None else transfer_seconds(state, self._size_bytes)
+        size = self._size_bytes
+        planned_s = 0.0 if state is None else state.link.download_s(size) + state.link.upload_s(size)
         return max(0.0, elapsed_s - telemetry.startup_s - telemetry.train_s - planned_s)
 
     def _learn(self, node_id: int, telemetry: Telemetry, told: float | None, overhead_s: float | None = None) -> None:

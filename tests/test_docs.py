@@ -1,7 +1,8 @@
 """The documentation: every command in it runs, every command is in it, every link leads somewhere.
 
 Lines that begin with ``$`` in ``console`` blocks are run in the order of the file, in one folder per file, by the shell, as a
-reader would. Measuring commands get a short window appended, which changes nothing but their patience.
+reader would. Measuring commands get a short window appended, which changes nothing but their patience. A ``toml`` block whose
+first line is its file name as a comment is a file in that folder.
 """
 
 import itertools
@@ -40,6 +41,12 @@ def commands_of(page):
     ]
 
 
+def files_of(page):
+    """Files that a page shows whole: name and content."""
+    blocks = [text for language, text in BLOCK.findall(page.read_text()) if language == "toml"]
+    return {match[1]: text for text in blocks if (match := re.match(r"# (\S+\.toml)\n", text))}
+
+
 def ids(page):
     return page.name
 
@@ -57,6 +64,8 @@ def can_emulate():
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands_of(page)], ids=ids)
 def test_every_command_of_a_page_runs(page, tmp_path, flower_environment, can_emulate):
+    for name, text in files_of(page).items():
+        (tmp_path / name).write_text(text)
     for command in commands_of(page):
         tests = [test for tool, test in ELSEWHERE.items() if f"{command} ".startswith(f"{tool} ")]
         if tests:

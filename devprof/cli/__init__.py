@@ -24,6 +24,7 @@ COMMANDS = {
     "import": ("devprof.cli.imports", "Import measurements that other tools made: CSV, timm's benchmark, pyperf."),
     "fit": ("devprof.cli.fit", "Fit a cost model to measurements and print its honest errors."),
     "predict": ("devprof.cli.predict", "Predict step time, memory and round time of a model on a device."),
+    "plan": ("devprof.cli.plan", "Plan a federated round of a fleet, and say what each choice costs."),
     "report": ("devprof.cli.report", "Make one self-contained page with live figures, and PNG and SVG files."),
     "fleet": ("devprof.cli.fleet", "Measure on every connected SuperNode, or ask them how they are, through Flower."),
     "demo": ("devprof.cli.demo", "Go the whole way on this machine: measure, fit, federate, report."),

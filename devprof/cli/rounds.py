@@ -6,9 +6,9 @@ pandas and numpy are imported when something is predicted.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devprof.records import Estimate, Link
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from devprof.costmodel.model import CostModel
 
-__all__ = ["ROUND_COLUMNS", "Query", "RoundOptions", "add_rounds", "predict_round"]
+__all__ = ["ROUND_COLUMNS", "Query", "RoundOptions", "add_rounds", "predict_round", "under_conditions"]
 
 ROUND_COLUMNS = ("round_s", "round_s_lo", "round_s_hi")
 
@@ -87,6 +87,13 @@ class _Measured:
     note: str | None = None
 
 
+class Conditioned(NamedTuple):
+    """Steps under a device's measured conditions, and notes on what was added or not."""
+
+    steps: list[Estimate]
+    notes: list[str]
+
+
 def _measured_loading(model: CostModel, device: str) -> _Measured:
     known = model.conditions(device)
     if known.data_s_per_sample is None:
@@ -115,6 +122,30 @@ def _is_adapted(model: CostModel, device: str) -> bool:
     """Observed rounds waited for their data and were as hot as they were: neither may count twice."""
     adaptation = model.adaptation(device)
     return adaptation is not None and adaptation.taken > 0
+
+
+def under_conditions(
+    model: CostModel, device: str, batch_sizes: Sequence[int], steps: Sequence[Estimate]
+) -> Conditioned:
+    """Steps with what a round adds to them on a device: data loading that they do not include, and heat, as far as measured.
+
+    Joules stay those of the steps themselves.
+
+    Args:
+        model: What predicted the steps.
+        device: The device.
+        batch_sizes: Samples per step.
+        steps: The steps at these sizes.
+    """
+    loading, heat = _measured_loading(model, device), _measured_heat(model, device)
+    data_s, factor = loading.value or 0.0, heat.value or 1.0
+    return Conditioned(
+        [
+            replace(step, **{name: factor * (getattr(step, name) + size * data_s) for name in _STEP})
+            for step, size in zip(steps, batch_sizes, strict=True)
+        ],
+        [one.note for one in (loading, heat) if one.note],
+    )
 
 
 _DEFAULTS = {"data_s_per_sample": _measured_loading, "thermal_factor": _measured_heat}

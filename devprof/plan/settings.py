@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from devprof.records import Link
 
@@ -22,8 +23,11 @@ class ClientState:
         link: Its network link.
         startup_s: Seconds from receipt of the message to the first step.
         memory_limit_bytes: Memory it may use for training; ``None`` if unknown.
-        overhead_s: Seconds of its round that neither its link, its start-up nor its steps explain: scheduling of messages.
-        fixed_sd_s: Standard deviation of start-up, overhead and transfers together.
+        overhead_s: Seconds of scheduling and transport that neither link nor start-up explain: between sending and receipt, and
+            between the end of training and the arrival of the reply.
+        fixed_sd_s: Standard deviation of transfers, overhead and start-up together.
+        energy_budget_j: Joules that its steps of this round may take; ``None`` for no limit.
+        rounds_left_out: Rounds in a row that it was sampled and left out.
     """
 
     client: str
@@ -35,12 +39,14 @@ class ClientState:
     memory_limit_bytes: int | None = None
     overhead_s: float = 0.0
     fixed_sd_s: float = 0.0
+    energy_budget_j: float | None = None
+    rounds_left_out: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise ValueError(f"samples of client {self.client!r} must be at least 0, got {self.samples}")
-        if not (math.isfinite(self.startup_s) and self.startup_s >= 0):
-            raise ValueError(f"startup_s of client {self.client!r} must be at least 0, got {self.startup_s}")
+        for name in ("samples", "startup_s", "overhead_s", "fixed_sd_s", "energy_budget_j", "rounds_left_out"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name} of client {self.client!r} must be at least 0 and finite, got {value}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,12 @@ class PlannerSettings:
         critical_batch_size: Batch size at which half of each sample's worth is lost to averaging (gradient-noise scale,
             McCandlish et al. 2018): progress per step is proportional to ``B / (B + critical_batch_size)``.
         step_noise: Standard deviation of a single step's time relative to its mean.
+        energy_budget_j: Joules that the steps of all clients together may take in a round; ``None`` for no limit.
+        allow_unknown_energy: Whether clients whose energy nobody knows take part although a budget is set, uncounted; without
+            it they are left out, because no promise could be made for them.
+        turn_after_rounds: Rounds that a client is left out for want of time before a chosen deadline is stretched to what it
+            needs; ``None`` for never. A deadline that the user set is never stretched.
+        turn_factor: How many times the best deadline a stretched one may be; a client that needs more stays out.
     """
 
     local_epochs: int = 1
@@ -73,11 +85,16 @@ class PlannerSettings:
     deadline_s: float | None = None
     critical_batch_size: float = 32.0
     step_noise: float = 0.1
+    energy_budget_j: float | None = None
+    allow_unknown_energy: bool = False
+    turn_after_rounds: int | None = 5
+    turn_factor: float = 4.0
 
     def __post_init__(self) -> None:
-        for name in ("local_epochs", "batch_size", "min_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("local_epochs", "batch_size", "min_steps", "turn_after_rounds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if any(size < 1 for size in self.batch_sizes):
             raise ValueError(f"batch_sizes must all be at least 1, got {self.batch_sizes}")
         if self.max_epochs is not None and self.max_epochs < self.local_epochs:
@@ -86,11 +103,28 @@ class PlannerSettings:
             raise ValueError(f"miss_risk must be above 0 and at most 0.5, got {self.miss_risk}")
         if not 0 < self.coverage <= 1:
             raise ValueError(f"coverage must be above 0 and at most 1, got {self.coverage}")
+        self._check_quantities()
+
+    def _check_quantities(self) -> None:
         for name in ("server_s", "critical_batch_size", "step_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        if self.deadline_s is not None and not 0 < self.deadline_s < math.inf:
-            raise ValueError(f"deadline_s must be positive and finite, or None, got {self.deadline_s}")
+        for name in ("deadline_s", "energy_budget_j"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, or None, got {value}")
+        if not 1 <= self.turn_factor < math.inf:
+            raise ValueError(f"turn_factor must be at least 1 and finite, got {self.turn_factor}")
+
+    @property
+    def most_epochs(self) -> int:
+        """Passes over its data that no client exceeds."""
+        return self.local_epochs if self.max_epochs is None else self.max_epochs
+
+    @property
+    def risk_quantile(self) -> float:
+        """Standard deviations beyond the mean that ``miss_risk`` leaves."""
+        return NormalDist().inv_cdf(1 - self.miss_risk)
 
     @property
     def candidates(self) -> tuple[int, ...]:

@@ -45,10 +45,12 @@ class ClientPlan:
         local_epochs: Passes over its data that the steps stand for, rounded up.
         local_steps: Optimizer steps to do at the most.
         batch_size: Samples per step.
-        cutoff_s: The client's own limit: from receiving the message to the end of training.
+        cutoff_s: The client's own limit: from receiving the message to the end of training; infinite for no limit.
         learning_rate_scale: Factor on the configured learning rate.
-        predicted_s: Predicted seconds of its whole part of the round, transfers included.
-        predicted_hi_s: The same at the upper end of the interval.
+        predicted_s: Predicted seconds of its whole part of the round, transfers included; ``None`` where nothing is known.
+        predicted_hi_s: The seconds within which it is done at the planned risk; ``None`` where nothing is known.
+        predicted_energy_j: Predicted joules of its steps; ``None`` where its energy is not known or it takes no part.
+        predicted_energy_hi_j: The same at the upper end of the interval, which budgets are held against.
     """
 
     client: str
@@ -59,13 +61,15 @@ class ClientPlan:
     batch_size: int
     cutoff_s: float
     learning_rate_scale: float
-    predicted_s: float
-    predicted_hi_s: float
+    predicted_s: float | None
+    predicted_hi_s: float | None
+    predicted_energy_j: float | None = None
+    predicted_energy_hi_j: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RoundPlan:
-    """A round's plan: the server's deadline and each client's part."""
+    """A round's plan: the server's deadline (from sending to receipt, infinite for none) and each client's part."""
 
     server_round: int
     deadline_s: float
