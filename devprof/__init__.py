@@ -4,8 +4,7 @@ The public Python API. Names are imported when first used, so that ``import devp
 
 - ``load_runs``, ``load_steps``, ``load_power``, ``load_operators``: a measurement folder as ``pandas.DataFrame``.
 - ``CostModel``: fit, predict, save and load a cost model.
-- ``plan_fleet``: the same for a million clients given as arrays.
-- ``plan_round``: a round's deadline and each client's steps and batch size.
+- ``plan_round``: a round's deadline and each client's steps and batch size; ``plan_fleet``: the same for a million clients.
 """
 
 from __future__ import annotations
