@@ -3,6 +3,8 @@
 - ``client``: the client's ``Budget``. ``telemetry``: what a client says of its round, and how far it is believed.
 - ``grid``: ``DeadlineGrid``, per-client deadlines and a round log around any grid.
 - ``planned``: ``PlannedStrategy``. ``cutoff``: ``CutoffStrategy``, one tau per processor. Both wrap any Flower strategy.
+- ``aggregation``: what bad replies cannot do, with ``screening`` (arrays), ``metrics``, ``plausibility`` (telemetry against
+  the plan), ``weights`` and ``statistics`` (batch norm).
 - ``virtual``: federated training in virtual time, in one process.
 - ``baselines`` and ``compare``: the usual strategies and a fair comparison with them on the virtual clock.
 - ``processes``: a whole federation of real processes on this machine (``commandlines``, ``processtree``).

@@ -11,25 +11,33 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
 from devprof.records import RoundLog
-from strategies.grid import DeadlineGrid
-from strategies.messages import (
-    ConfigValue,
-    config_key,
-    reweighted,
-    split_replies,
-    weight_key,
-    with_config,
+from strategies.aggregation import (
+    AggregationSettings,
+    Candidate,
+    Contribution,
+    KeepsRoundLog,
+    Rejection,
+    SentModel,
+    SentRound,
+    evaluations,
 )
+from strategies.grid import DeadlineGrid
+from strategies.inner import refuse_unfit
+from strategies.messages import ConfigValue, config_key, weight_key, with_config
+from strategies.plausibility import Asked, plausible
 from strategies.roundlog import message_category
+from strategies.screening import Update
 from strategies.telemetry import Telemetry, TelemetryError, read_telemetry
+from strategies.weights import capped_claims
 
-__all__ = ["Answer", "Assignment", "ComposedStrategy", "finite_or_none"]
+__all__ = ["AggregationSettings", "Answer", "Assignment", "ComposedStrategy", "finite_or_none"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,37 +59,70 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A usable reply with its node, its assignment, and its telemetry where that can be believed."""
+    """A usable reply with its node, its assignment, and its telemetry where that can be believed.
+
+    Attributes:
+        node_id: The node that it comes from.
+        reply: The reply.
+        assignment: What the node was asked.
+        telemetry: Its account, cut to what was asked; ``None`` where it is missing or refused.
+        update: Its arrays, which fit the model that was sent.
+        bounded: Whether the examples are bounded by what the server knows, and not only by the client's word.
+    """
 
     node_id: int
     reply: Message
     assignment: Assignment
     telemetry: Telemetry | None
+    update: Update
+    bounded: bool = False
 
 
 class ComposedStrategy(Strategy):
     """Base of strategies that wrap another one.
 
+    Replies are screened before the inner strategy sees them (:mod:`strategies.aggregation`): those that do not fit the model
+    that was sent are rejected with the reason, in the log, in :attr:`rejections` and in the round log.
+
     Args:
-        inner: Any strategy of the message API, except those for differential privacy.
+        inner: Any strategy of the message API, except those for differential privacy and for boosted trees.
         name: Name written into the round log; by default the class's.
+        aggregation: How far single replies may move the model, and what becomes of batch-norm statistics.
+        proximal_mu: Weight of a proximal term (FedProx; Li et al., MLSys 2020), sent as ``proximal-mu`` where neither the
+            inner strategy nor the user's config names one; the client has to apply it. ``None`` sends nothing.
 
     Attributes:
         inner: The wrapped strategy.
         grid: The grid of the last :meth:`start`, for its round log; ``None`` before.
+        rejections: The replies that were not used, of all rounds so far.
 
     Raises:
-        ValueError: If the inner strategy is one of Flower's for differential privacy.
+        ValueError: If the inner strategy cannot be wrapped, or ``proximal_mu`` is negative or not finite.
     """
 
-    def __init__(self, inner: Strategy, *, name: str | None = None) -> None:
+    def __init__(
+        self,
+        inner: Strategy,
+        *,
+        name: str | None = None,
+        aggregation: AggregationSettings | None = None,
+        proximal_mu: float | None = None,
+    ) -> None:
         super().__init__()
-        _refuse_private(inner)
+        refuse_unfit(inner)
+        if proximal_mu is not None and not 0 <= proximal_mu < math.inf:
+            raise ValueError(f"proximal_mu must be at least 0 and finite, or None, got {proximal_mu}")
         self.inner = inner
         self.name = name or type(self).__name__
+        self.aggregation = aggregation or AggregationSettings()
+        self.proximal_mu = proximal_mu
         self.grid: DeadlineGrid | None = None
+        self.rejections: list[Rejection] = []
         self._assigned: dict[int, Assignment] = {}
-        self._sent: list[Message] = []
+        self._sent = SentRound()
+        self._evaluated = SentRound()
+        self._model: SentModel | None = None
+        self._log_keeper: KeepsRoundLog | None = None
 
     # What a strategy on top decides ---------------------------------------------------------------------------------
 
@@ -105,6 +146,10 @@ class ComposedStrategy(Strategy):
     def late_reply(self, node_id: int, telemetry: Telemetry) -> None:
         """Learn from a reply that came too late to be used; by default nothing is learned."""
 
+    def known_samples(self, node_id: int) -> int | None:  # noqa: ARG002 - for those who know
+        """Size of a client's data as the server knows it by itself, not from the client; by default unknown."""
+        return None
+
     def client_name(self, node_id: int) -> str:
         """The stable name of a node's client, for the round log; by default the node id."""
         return str(node_id)
@@ -115,19 +160,29 @@ class ComposedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """The inner strategy's messages, one object and one config for each client; the caller's config stays as it is."""
+        model = SentModel(arrays, self.inner, self.aggregation)
         # Flower's strategies write into the config they are given.
-        messages = list(self.inner.configure_train(server_round, arrays, ConfigRecord(dict(config)), grid))
+        messages = list(self.inner.configure_train(server_round, model.parts.shared, ConfigRecord(dict(config)), grid))
         nodes = list(dict.fromkeys(message.metadata.dst_node_id for message in messages))
         self._assigned = self.assign(server_round, nodes, arrays.count_bytes()) if nodes else {}
         key = config_key(self.inner)
-        self._sent = [
-            with_config(message, self._assigned[message.metadata.dst_node_id].values, key=key)
+        defaults: dict[str, ConfigValue] = {} if self.proximal_mu is None else {"proximal-mu": self.proximal_mu}
+        sent = [
+            with_config(
+                message,
+                self._assigned[message.metadata.dst_node_id].values,
+                key=key,
+                defaults=defaults,
+                content=model.parts.completed(message.content),
+            )
             for message in messages
             if message.metadata.dst_node_id in self._assigned
         ]
-        if nodes and not self._sent:
+        self._model, self._sent = model, SentRound(sent)
+        self._log_keeper = grid if isinstance(grid, KeepsRoundLog) else None
+        if nodes and not sent:
             _log.warning("round %d: none of the %d sampled clients is asked to train", server_round, len(nodes))
-        return list(self._sent)
+        return sent
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -135,35 +190,47 @@ class ComposedStrategy(Strategy):
         """The inner strategy's aggregate of the usable replies at their new weights.
 
         Metrics are averaged at the same weights. Without a usable reply the result is ``(None, None)``, by which Flower keeps
-        the model as it is.
+        the model as it is. From a reply that is rejected nothing is learned.
         """
-        key = weight_key(self.inner)
-        usable, errors = split_replies(replies, key)
-        answers = [answer for reply in usable if (answer := self._answer(server_round, reply)) is not None]
-        self.learn(answers)
-        worked = [answer for answer in answers if answer.telemetry is None or answer.telemetry.steps_done > 0]
-        for answer in (answer for answer in answers if answer not in worked):
-            _log.warning("round %d: client %s did no step, its reply is left out", server_round, self._name(answer))
+        answers, errors = self._answers(server_round, replies)
+        worked = []
+        for answer in answers:
+            if answer.telemetry is not None and answer.telemetry.steps_done == 0:
+                self._reject(server_round, answer, f"client {self.client_name(answer.node_id)} did no step")
+            else:
+                worked.append(answer)
         weights = self.weigh(worked)
-        weighted = [
-            reweighted(answer.reply, weight, key)
-            for answer, weight in zip(worked, weights, strict=True)
-            if weight is not None
-        ]
-        if not weighted:
+        used = []
+        for answer, weight, examples in zip(worked, weights, self._examples(worked), strict=True):
+            if weight is None:
+                self._reject(server_round, answer, "it has no weight")
+                continue
+            steps = answer.telemetry.steps_done if answer.telemetry else None
+            name = self.client_name(answer.node_id)
+            used.append(Contribution(name, answer.reply, answer.update, weight, examples, steps))
+        if not used or self._model is None:
             _log.warning("round %d: no usable reply, the model stays as it is", server_round)
             return None, None
-        return self.inner.aggregate_train(server_round, [*weighted, *errors])
+        return self._model.aggregate(server_round, used, errors)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> list[Message]:
         """The inner strategy's messages; the caller's config stays as it is."""
-        return list(self.inner.configure_evaluate(server_round, arrays, ConfigRecord(dict(config)), grid))
+        messages = list(self.inner.configure_evaluate(server_round, arrays, ConfigRecord(dict(config)), grid))
+        self._evaluated = SentRound(messages)
+        return messages
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's aggregate."""
-        return self.inner.aggregate_evaluate(server_round, replies)
+        """The inner strategy's aggregate of the replies that fit each other and have a weight, without values that are none."""
+        candidates, errors = self._evaluated.candidates(replies)
+
+        def reject(candidate: Candidate, detail: str) -> None:
+            name = self.client_name(candidate.node_id)
+            _log.warning("round %d: the evaluation of client %s is not used: %s", server_round, name, detail)
+
+        fit = evaluations(candidates, weight_key(self.inner), reject)
+        return self.inner.aggregate_evaluate(server_round, [*fit, *errors])
 
     def summary(self) -> None:
         """Log the inner strategy's summary under this one's name."""
@@ -232,45 +299,55 @@ class ComposedStrategy(Strategy):
 
     # Replies --------------------------------------------------------------------------------------------------------
 
-    def _answer(self, server_round: int, reply: Message) -> Answer | None:
-        node_id = self._node_of(reply)
-        assignment = None if node_id is None else self._assigned.get(node_id)
-        if node_id is None or assignment is None:
-            _log.warning(
-                "round %d: a reply of node %d is left out, it answers no message of this round",
-                server_round,
-                reply.metadata.src_node_id,
-            )
-            return None
+    def _answers(self, server_round: int, replies: Iterable[Message]) -> tuple[list[Answer], list[Message]]:
+        """The usable replies, screened and learned from, and the error replies."""
+        candidates, errors = self._sent.candidates(replies)
+        if self._model is None:
+            return [], errors
+        answers = [
+            self._answer(server_round, candidate, update)
+            for candidate, update in self._model.screened(candidates, partial(self._reject, server_round))
+        ]
+        self.learn(answers)
+        return answers, errors
+
+    def _answer(self, server_round: int, candidate: Candidate, update: Update) -> Answer:
+        node_id, reply = candidate.node_id, candidate.reply
+        assignment = self._assigned[node_id]
+        message_id = reply.metadata.reply_to_message_id
+        elapsed_s = self._log_keeper.waited_s(message_id) if self._log_keeper and message_id else None
         try:
-            telemetry = read_telemetry(reply.content)
+            told = read_telemetry(reply.content, elapsed_s=elapsed_s)
         except TelemetryError as error:
             _log.warning(
                 "round %d: telemetry of client %s is not used: %s", server_round, self.client_name(node_id), error
             )
-            telemetry = None
-        return Answer(node_id, reply, assignment, telemetry)
+            return Answer(node_id, reply, assignment, None, update)
+        credit = plausible(told, Asked.from_config(candidate.config, self.known_samples(node_id)))
+        for fault in credit.faults:
+            _log.warning("round %d: telemetry of client %s: %s", server_round, self.client_name(node_id), fault)
+        return Answer(node_id, reply, assignment, credit.telemetry, update, credit.bounded)
 
-    def _node_of(self, reply: Message) -> int | None:
-        """The node that a reply comes from: by the message it answers, else (on grids without message ids) by its source."""
-        nodes = {m.metadata.message_id: m.metadata.dst_node_id for m in self._sent if m.metadata.message_id}
-        if nodes and reply.metadata.reply_to_message_id:
-            return nodes.get(reply.metadata.reply_to_message_id)
-        return reply.metadata.src_node_id
+    def _examples(self, answers: Sequence[Answer]) -> list[float | None]:
+        """Samples that each client trained on; claims that nothing bounds count for a multiple of the median at the most."""
+        told = [(i, answer.telemetry) for i, answer in enumerate(answers) if answer.telemetry is not None]
+        claims = [float(max(1, telemetry.examples_done)) for _, telemetry in told]
+        sure = [answers[i].bounded for i, _ in told]
+        capped = capped_claims(claims, sure, max_ratio=self.aggregation.max_claim_ratio)
+        examples: list[float | None] = [None] * len(answers)
+        for (i, _), value in zip(told, capped, strict=True):
+            examples[i] = value
+        return examples
 
-    def _name(self, answer: Answer) -> str:
-        return self.client_name(answer.node_id)
+    def _reject(self, server_round: int, rejected: Candidate | Answer, detail: str) -> None:
+        name = self.client_name(rejected.node_id)
+        _log.warning("round %d: the reply of client %s is rejected: %s", server_round, name, detail)
+        self.rejections.append(Rejection(server_round, rejected.node_id, name, detail))
+        message_id = rejected.reply.metadata.reply_to_message_id
+        if self._log_keeper is not None and message_id:
+            self._log_keeper.mark_rejected(message_id, detail)
 
 
 def finite_or_none(seconds: float) -> float | None:
     """A time, or ``None`` where it is infinite: no limit, or no prediction."""
     return seconds if math.isfinite(seconds) else None
-
-
-def _refuse_private(inner: Strategy) -> None:
-    for base in type(inner).__mro__:
-        if base.__module__.startswith("flwr.") and base.__name__.startswith("DifferentialPrivacy"):
-            raise ValueError(
-                f"{type(inner).__name__} cannot be wrapped: its noise is scaled to equal weights of a fixed number of clients, "
-                "which deadlines and unequal work break, so the stated privacy would not hold. Use it without cut-off."
-            )

@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flwr.serverapp.strategy import Strategy
 
+from strategies.aggregation import AggregationSettings
 from strategies.composed import Answer, Assignment, ComposedStrategy
 from strategies.cutoffs import FastestProcessor
 from strategies.messages import ConfigValue, told_weight, weight_key
+from strategies.weights import capped_claims
 
 __all__ = ["CutoffStrategy"]
 
@@ -35,6 +37,9 @@ class CutoffStrategy(ComposedStrategy):
         transport_allowance_s: Seconds that the server waits beyond the cut-off: both transfers and the scheduling of
             messages have to fit.
         client_name: The stable name of a node's client; by default the node id.
+        proximal_mu: Weight of a proximal term that clients are told to add to their loss; ``None`` leaves it to the inner
+            strategy.
+        aggregation: How far single replies may move the model.
         name: Name written into the round log.
 
     Raises:
@@ -51,9 +56,11 @@ class CutoffStrategy(ComposedStrategy):
         batch_size: int | None = None,
         transport_allowance_s: float = 30.0,
         client_name: Callable[[int], str] | None = None,
+        proximal_mu: float | None = None,
+        aggregation: AggregationSettings | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(inner, name=name)
+        super().__init__(inner, name=name, aggregation=aggregation, proximal_mu=proximal_mu)
         self._fastest = cutoff_s if isinstance(cutoff_s, FastestProcessor) else None
         if isinstance(cutoff_s, FastestProcessor):
             cutoff_s = {}
@@ -93,13 +100,25 @@ class CutoffStrategy(ComposedStrategy):
                 self._fastest.learn(answer.node_id, answer.telemetry, None if told is None else int(told) or None)
 
     def weigh(self, answers: Sequence[Answer]) -> list[float | None]:
-        """The examples done; without telemetry what the reply claims, and no weight if it claims nothing."""
-        return [
+        """The examples done; without telemetry what the reply claims, and no weight if it claims nothing.
+
+        Claims that nothing bounds count for a multiple of the others' median at the most.
+        """
+        told = [
             told_weight(answer.reply, weight_key(self.inner))
             if answer.telemetry is None
             else float(answer.telemetry.examples_done) or None
             for answer in answers
         ]
+        claims = [(value, answer.bounded) for value, answer in zip(told, answers, strict=True) if value is not None]
+        capped = iter(
+            capped_claims(
+                [value for value, _ in claims],
+                [bounded for _, bounded in claims],
+                max_ratio=self.aggregation.max_claim_ratio,
+            )
+        )
+        return [None if value is None else next(capped) for value in told]
 
     def _assign(self, processor: str) -> Assignment:
         cutoff_s = self._cutoff_s(processor)

@@ -99,6 +99,11 @@ class ClientDirectory:
         )
         return _timed(told, learned)
 
+    def known_samples(self, node_id: int) -> int | None:
+        """The size of a client's data as the user said it; ``None`` where only the client vouches for it."""
+        given = self._given(node_id)
+        return None if given is None else given.samples
+
     def timed(self, node_id: int) -> bool:
         """Whether it was seen how long this client takes beside its steps."""
         learned = self._learned.get(self.name(node_id))

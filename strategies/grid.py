@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 
 from devprof.records import RoundLog
 from strategies.compat import NodeInfo, Run, set_source_node
+from strategies.plausibility import Asked, plausible
 from strategies.roundlog import Exchange, judge, message_category, message_config
 from strategies.telemetry import RECORD_NAME, Telemetry
 
@@ -157,9 +158,9 @@ class DeadlineGrid(Grid):
         self._client_name = client_name or str
         self._on_late = on_late
         self._learn_late = late == "learn"
-        self._exchanges: dict[str, Exchange] = {}
         self._on_reply = on_reply
         self._late: dict[str, Exchange] = {}
+        self._closed: dict[str, Exchange] = {}
         self._train_rounds = 0
         self._asked_for_nodes = 0
         self.round_logs: list[RoundLog] = []
@@ -207,8 +208,8 @@ class DeadlineGrid(Grid):
         return list(dict.fromkeys(exchange.node_id for exchange in self._late.values()))
 
     def elapsed_s(self, message_id: str) -> float | None:
-        """Seconds from sending a message of the last :meth:`send_and_receive` to its reply; ``None`` if there is none."""
-        exchange = self._exchanges.get(message_id)
+        """Seconds from when a message of the last train round was sent to its reply; ``None`` without one in time."""
+        exchange = self._closed.get(message_id)
         if exchange is None or exchange.finished_s is None or exchange.late:
             return None
         return exchange.finished_s - exchange.sent_s
@@ -225,6 +226,18 @@ class DeadlineGrid(Grid):
         if self._late:
             self._collect({}, self._late)
         return self.late_telemetry[before:]
+
+    def waited_s(self, message_id: str) -> float | None:
+        """Seconds from when a message of the last train round began to be sent to its reply; ``None`` without a reply."""
+        exchange = self._closed.get(message_id)
+        return None if exchange is None or exchange.finished_s is None else exchange.finished_s - exchange.asked_s
+
+    def mark_rejected(self, message_id: str, detail: str) -> None:
+        """Write into the round log that the reply to a message of the last train round was not used, and why."""
+        exchange = self._closed.get(message_id)
+        if exchange is not None and exchange.row is not None:
+            exchange.reject(detail)
+            self.round_logs[exchange.row] = exchange.to_row(self._strategy)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send, and return what came in time, in the order of arrival.
@@ -243,7 +256,6 @@ class DeadlineGrid(Grid):
             return []
         exchanges = self._push(request)
         waiting = {e.message_id: e for e in exchanges if e.message_id is not None}
-        self._exchanges = dict(waiting)
         replies: list[Message] = []
         while True:
             replies += self._collect(waiting, self._late)
@@ -344,12 +356,15 @@ class DeadlineGrid(Grid):
             self.round_logs[exchange.row] = exchange.to_row(self._strategy)
         told = exchange.verdict.telemetry if exchange.verdict else None
         if exchange.category == "train" and told is not None and self._learn_late:
+            told = plausible(told, Asked.from_config(exchange.config)).telemetry
             self.late_telemetry.append((exchange.node_id, told))
             if self._on_late is not None:
                 self._on_late(exchange.node_id, told)
 
     def _close(self, exchanges: Sequence[Exchange]) -> None:
         now_s = self.clock.now_s()
+        if any(exchange.category == "train" for exchange in exchanges):
+            self._closed = {e.message_id: e for e in exchanges if e.message_id is not None}
         for exchange in exchanges:
             exchange.round_end_s = now_s
             if exchange.category == "train":

@@ -16,13 +16,14 @@ from devprof.plan.estimator import StepEstimator
 from devprof.plan.planner import plan_round
 from devprof.plan.settings import ClientState, PlannerSettings
 from devprof.records import ClientPlan, RoundPlan
+from strategies.aggregation import AggregationSettings
 from strategies.composed import Answer, Assignment, ComposedStrategy, finite_or_none
 from strategies.directory import ClientDirectory
 from strategies.discovery import Discovery
 from strategies.grid import DeadlineGrid
 from strategies.messages import told_weight, weight_key
 from strategies.telemetry import Telemetry
-from strategies.weights import check_tempering, tempered_weights
+from strategies.weights import capped_claims, check_tempering, effective_steps, tempered_weights
 
 __all__ = ["PlannedStrategy"]
 
@@ -62,6 +63,10 @@ class PlannedStrategy(ComposedStrategy):
         clients: Who is behind the node ids.
         gamma: How far weights are normalised by work: 0 not at all (averaging by data), 1 entirely (FedNova).
         max_ratio: Largest factor by which work may change a weight.
+        momentum: That of the clients' SGD: with it, more steps move a model more than in proportion.
+        proximal_mu: Weight of a proximal term that clients are told to add to their loss; ``None`` leaves it to the inner
+            strategy.
+        aggregation: How far single replies may move the model.
         transport_allowance_s: Seconds that the server waits beyond the deadline for a client whose overhead was not seen yet,
             and the most that it waits for any.
         discovery_s: Seconds to wait in the first round for the nodes to say what they are; ``None`` does not ask them.
@@ -87,12 +92,15 @@ class PlannedStrategy(ComposedStrategy):
         *,
         gamma: float = 0.5,
         max_ratio: float = 5.0,
+        momentum: float = 0.0,
+        proximal_mu: float | None = None,
+        aggregation: AggregationSettings | None = None,
         transport_allowance_s: float = 10.0,
         discovery_s: float | None = 30.0,
         forget_after_rounds: int = 10,
         name: str | None = None,
     ) -> None:
-        super().__init__(inner, name=name)
+        super().__init__(inner, name=name, aggregation=aggregation, proximal_mu=proximal_mu)
         check_tempering(gamma, max_ratio)
         if not 0 <= transport_allowance_s < math.inf:
             raise ValueError(f"transport_allowance_s must be at least 0 and finite, got {transport_allowance_s}")
@@ -103,6 +111,9 @@ class PlannedStrategy(ComposedStrategy):
         self.clients = clients
         self.gamma = gamma
         self.max_ratio = max_ratio
+        # Checked here, used when work is weighed.
+        effective_steps(1, momentum=momentum)
+        self.momentum = momentum
         self.transport_allowance_s = transport_allowance_s
         self.plans: list[RoundPlan] = []
         self.forget_after_rounds = forget_after_rounds
@@ -123,14 +134,20 @@ class PlannedStrategy(ComposedStrategy):
         self._asked = (grid, config)
         return super().configure_train(server_round, arrays, config, grid)
 
+    def known_samples(self, node_id: int) -> int | None:
+        """The size of a client's data as the user said it."""
+        return self.clients.known_samples(node_id)
+
     def assign(self, server_round: int, node_ids: Sequence[int], size_bytes: int) -> dict[int, Assignment]:
         """Plan the round, and say what each node is to do; nodes that are left out are logged with the reason."""
         if self._discovery is not None and self._asked is not None:
             self._discovery.refresh(self._asked[0], node_ids, self._asked[1])
         # Flower samples in random order; plans are easier to compare in one.
         found = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
+        sizes = self._believed([float(state.samples) for state in found.values()], list(found))
         states = {
-            node: replace(state, rounds_left_out=self._left_out.get(state.client, 0)) for node, state in found.items()
+            node: replace(state, samples=int(size), rounds_left_out=self._left_out.get(state.client, 0))
+            for (node, state), size in zip(found.items(), sizes, strict=True)
         }
         plan = plan_round(
             list(states.values()),
@@ -165,7 +182,7 @@ class PlannedStrategy(ComposedStrategy):
 
     def weigh(self, answers: Sequence[Answer]) -> list[float | None]:
         """Weights by data, tempered by work; without telemetry the planned steps count as done."""
-        samples = [self._samples(answer) for answer in answers]
+        samples = self._believed([self._samples(answer) for answer in answers], [a.node_id for a in answers])
         work = [self._work(answer) for answer in answers]
         return list(tempered_weights(samples, work, gamma=self.gamma, max_ratio=self.max_ratio))
 
@@ -257,6 +274,13 @@ class PlannedStrategy(ComposedStrategy):
             return telemetry.examples_done // self.settings.local_epochs
         return int(told) if told is not None and told >= 1 and told == int(told) else None
 
+    def _believed(self, samples: Sequence[float], nodes: Sequence[int]) -> list[float]:
+        """Sizes of data, those that only the clients themselves vouch for cut to a multiple of the others' median."""
+        some = [(size, node) for size, node in zip(samples, nodes, strict=True) if size > 0]
+        vouched = [self.known_samples(node) is not None for _, node in some]
+        capped = iter(capped_claims([size for size, _ in some], vouched, max_ratio=self.aggregation.max_claim_ratio))
+        return [next(capped) if size > 0 else size for size in samples]
+
     def _samples(self, answer: Answer) -> float:
         state = self.clients.state(answer.node_id)
         if state is not None:
@@ -270,5 +294,8 @@ class PlannedStrategy(ComposedStrategy):
         _, plan = self._round.get(answer.node_id, (None, None))
         scale = 1.0 if plan is None else plan.learning_rate_scale
         if answer.telemetry is not None:
-            return answer.telemetry.steps_done * scale
-        return None if plan is None else plan.local_steps * scale
+            return self._effective(answer.telemetry.steps_done) * scale
+        return None if plan is None else self._effective(plan.local_steps) * scale
+
+    def _effective(self, steps: int) -> float:
+        return effective_steps(steps, momentum=self.momentum)

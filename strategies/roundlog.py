@@ -24,7 +24,7 @@ class Verdict:
     """What a reply is worth.
 
     Attributes:
-        outcome: ``used``, ``partial`` or ``error``, as in :class:`devprof.records.RoundLog`.
+        outcome: ``used``, ``partial``, ``rejected`` or ``error``, as in :class:`devprof.records.RoundLog`.
         detail: Why, where there is something to say.
         telemetry: The client's account, if it gave one that can be true.
     """
@@ -110,6 +110,10 @@ class Exchange:
     def limit_s(self) -> float:
         """The moment after which the reply is late."""
         return self.sent_s + self.deadline_s
+
+    def reject(self, detail: str) -> None:
+        """Note that the strategy did not use the reply, and why; what the client said of itself stays."""
+        self.verdict = Verdict("rejected", detail[:_MAX_DETAIL], self.verdict.telemetry if self.verdict else None)
 
     def to_row(self, strategy: str) -> RoundLog:
         """The row of the round log, as far as the exchange has come."""

@@ -14,7 +14,7 @@ from flwr.app import ConfigRecord, RecordDict
 from devprof.errors import DevprofError
 from strategies.reading import RecordReader
 
-__all__ = ["RECORD_NAME", "Telemetry", "TelemetryError", "read_telemetry"]
+__all__ = ["RECORD_NAME", "Telemetry", "TelemetryError", "exceeds", "read_telemetry"]
 
 RECORD_NAME = "devprof"
 
@@ -128,6 +128,11 @@ def read_telemetry(content: RecordDict, *, elapsed_s: float | None = None) -> Te
     return telemetry
 
 
+def exceeds(seconds: float, limit_s: float) -> bool:
+    """Whether a time is beyond a limit by more than two clocks, read one after the other, can differ."""
+    return seconds > limit_s * _CLOCK_SLACK + _CLOCK_SLACK_S
+
+
 def _check_consistent(told: Telemetry, elapsed_s: float | None) -> None:
     if told.steps_done > 0 and told.train_s < told.steps_done * _MIN_STEP_S:
         raise TelemetryError(f"{told.steps_done} steps in {told.train_s} s of training is impossible")
@@ -135,7 +140,7 @@ def _check_consistent(told: Telemetry, elapsed_s: float | None) -> None:
         raise TelemetryError(
             f"examples-done {told.examples_done} exceeds steps-done {told.steps_done} x batch-size {told.batch_size}"
         )
-    if told.train_s + told.startup_s > told.total_s * _CLOCK_SLACK + _CLOCK_SLACK_S:
+    if exceeds(told.train_s + told.startup_s, told.total_s):
         raise TelemetryError(f"train-s {told.train_s} + startup-s {told.startup_s} exceeds total-s {told.total_s}")
-    if elapsed_s is not None and told.total_s > elapsed_s * _CLOCK_SLACK + _CLOCK_SLACK_S:
+    if elapsed_s is not None and exceeds(told.total_s, elapsed_s):
         raise TelemetryError(f"total-s {told.total_s} is longer than the server waited ({elapsed_s:.3f} s)")

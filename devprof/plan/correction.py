@@ -18,9 +18,11 @@ __all__ = ["CorrectedEstimator"]
 
 # What one observation of an unknown device is worth.
 _FIRST_SD = 0.2
-# A board is told to be faster or slower than predicted by at most this factor, or by three standard deviations of a prediction
-# that is wider: whatever a client claims, and however often, it moves its prediction no further.
-_MOST_FACTOR = 32.0
+# A board is believed to be slower or faster than predicted by at most these factors, or by three standard deviations of a
+# prediction that is wider: whatever a client claims, and however often, it moves its prediction no further. Heat and other load
+# slow a board down by much, and the server's clock can tell; nothing makes one many times faster than it was measured.
+_MOST_SLOWER = math.log(32.0)
+_MOST_FASTER = math.log(4.0)
 
 
 class CorrectedEstimator:
@@ -60,8 +62,8 @@ class CorrectedEstimator:
             return
         log_sd = _log_sd(base)
         prior = LogFilter.with_prior(0.0, log_sd)
-        most = max(math.log(_MOST_FACTOR), 3 * log_sd)
-        seen = min(most, max(-most, math.log(step_s / base.step_s)))
+        slower, faster = max(_MOST_SLOWER, 3 * log_sd), max(_MOST_FASTER, 3 * log_sd)
+        seen = min(slower, max(-faster, math.log(step_s / base.step_s)))
         if board is not None:
             ratio = self._ratios.get((device, board))
             if ratio is None:

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
-import logging
 import math
 
 import numpy as np
 import pytest
-from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
 from strategies.compat import task_identity
-from strategies.messages import config_key, reweighted, split_replies, told_weight, weight_key, with_config
+from strategies.messages import (
+    config_key,
+    most_common,
+    reply_shape,
+    reweighted,
+    told_metrics,
+    told_weight,
+    weight_key,
+    with_config,
+)
+from strategies.screening import RejectedReplyError
 
 
 @pytest.fixture(autouse=True)
@@ -84,18 +93,61 @@ def test_claimed_weight_must_be_a_positive_number(metrics, weight):
     assert told_weight(reply_to(instruction(), metrics=metrics), "n") == weight
 
 
-def test_reply_of_another_shape_is_left_out_instead_of_ending_the_run(caplog):
+def test_reweighting_can_replace_arrays_and_metrics():
+    reply = reply_to(instruction())
+    arrays = ArrayRecord([np.ones(5)])
+    made = reweighted(reply, 2.0, "num-examples", arrays=arrays, metrics={"loss": 9.0})
+    assert dict(made.content["metrics"]) == {"loss": 9.0, "num-examples": 2.0}
+    assert made.content["arrays"] is arrays
+    assert reply.content["arrays"]["0"].shape == (2,)
+
+
+def test_huge_integer_is_no_weight():
+    assert told_weight(reply_to(instruction(), metrics={"n": 10**400}), "n") is None
+
+
+def test_defaults_are_written_only_where_nobody_wrote():
+    given = instruction({"proximal-mu": 0.5})
+    assert with_config(given, {}, defaults={"proximal-mu": 0.1}).content["config"]["proximal-mu"] == 0.5
+    assert with_config(instruction(), {}, defaults={"proximal-mu": 0.1}).content["config"]["proximal-mu"] == 0.1
+
+
+def test_content_can_take_the_place_of_the_messages():
+    content = RecordDict({"arrays": ArrayRecord([np.ones(5)]), "config": ConfigRecord({"a": 1})})
+    made = with_config(instruction({"lr": 0.1}), {"b": 2}, content=content)
+    assert made.content["arrays"] is content["arrays"]
+    assert dict(made.content["config"]) == {"a": 1, "b": 2}
+
+
+def test_shape_is_names_of_records_and_metrics():
     ask = instruction()
-    odd = reply_to(ask, names=("other",))
-    bare = Message(RecordDict({"arrays": ArrayRecord([np.zeros(2)])}), reply_to=ask)
-    error = Message(Error(2, "raised"), reply_to=ask)
-    good = [reply_to(ask), reply_to(ask, metrics={"loss": 0.1})]
-    with caplog.at_level(logging.WARNING):
-        usable, errors = split_replies([odd, bare, error, *good], "num-examples")
-    assert usable == good
-    assert errors == [error]
-    assert [record.message.split(":")[0] for record in caplog.records] == ["the reply of node 7 is left out"] * 2
+    shape = reply_shape(reply_to(ask), "num-examples")
+    assert (shape.arrays, shape.metrics, shape.values) == ("arrays", "metrics", {("loss", None)})
+    assert shape == reply_shape(reply_to(ask, metrics={"loss": 0.1}), "num-examples")
+    assert shape != reply_shape(reply_to(ask, metrics={"loss": [0.1]}), "num-examples")
+    assert most_common([reply_shape(reply_to(ask, metrics={}), ""), shape, shape]) == shape
+    assert most_common([]) is None
 
 
-def test_no_replies_are_no_replies():
-    assert split_replies([], "num-examples") == ([], [])
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({}, "exactly one ArrayRecord, and has 0"),
+        ({"arrays": ArrayRecord([np.zeros(2)])}, "exactly one MetricRecord, and has 0"),
+        ({"a": ArrayRecord(), "b": ArrayRecord(), "m": MetricRecord()}, "exactly one ArrayRecord, and has 2"),
+        ({"a": ArrayRecord(), "m": MetricRecord(), "n": MetricRecord()}, "exactly one MetricRecord, and has 2"),
+    ],
+)
+def test_reply_with_other_records_is_rejected(content, text):
+    reply = Message(RecordDict(content), reply_to=instruction())
+    with pytest.raises(RejectedReplyError, match=text):
+        reply_shape(reply, "num-examples")
+
+
+def test_evaluation_needs_no_arrays():
+    reply = Message(RecordDict({"metrics": MetricRecord({"n": 1})}), reply_to=instruction())
+    assert reply_shape(reply, "n", train=False).arrays is None
+
+
+def test_told_metrics_leave_out_the_weight():
+    assert told_metrics(reply_to(instruction()), "num-examples") == {"loss": 0.5}

@@ -450,3 +450,44 @@ def test_nodes_that_can_say_what_they_are_are_planned_for_in_the_first_round():
     assert {row.device for row in strategy.round_logs} == {"fast", "slow"}
     assert all(row.predicted_s is not None for row in strategy.round_logs)
     assert [own.participates for own in strategy.plans[0].clients] == [True] * 5
+
+
+# A client that lies ---------------------------------------------------------------------------------------------------
+
+
+def liars_round(lie, *, rounds=6):
+    """Deadlines of a federation of ten equal boards, one of which lies in its telemetry."""
+    honest = devices()[0]
+    lying = ClientApp()
+
+    @lying.train()
+    def lying_train(message, context):
+        reply = train(message, context)
+        if context.node_config["partition-id"] == 0:
+            for key, value in lie(dict(reply.content["devprof"])).items():
+                reply.content["devprof"][key] = value
+        return reply
+
+    grid = VirtualGrid(lying, [honest] * 10, seed=1)
+    states = {node: state(f"c{i}") for i, node in enumerate(grid.get_node_ids())}
+    strategy = PlannedStrategy(inner(), SETTINGS, STEPS, ClientDirectory(states))
+    strategy.start(grid, ARRAYS, num_rounds=rounds)
+    return [plan.deadline_s for plan in strategy.plans]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda told: {"train-s": told["train-s"] / 1000, "total-s": told["total-s"] / 1000},
+        lambda told: {"train-s": told["train-s"] / 1000},
+        lambda told: {"steps-done": told["steps-done"] * 1000, "examples-done": told["examples-done"] * 1000},
+        lambda told: {"train-s": told["train-s"] * 1000, "total-s": told["total-s"] * 1000},
+        lambda told: {"startup-s": told["total-s"], "train-s": 1e-6},
+    ],
+    ids=["a thousand times as fast", "fast steps", "a thousand times the steps", "slow", "all start-up"],
+)
+def test_one_liar_in_ten_moves_the_deadline_by_little(lie):
+    honest = liars_round(lambda told: {})
+    lied = liars_round(lie)
+    for with_liar, without in zip(lied, honest, strict=True):
+        assert without / 2 <= with_liar <= without * 2
