@@ -13,7 +13,16 @@ from importlib import resources
 from datasets_meta.files import read_table
 from datasets_meta.models import MODEL_TABLE_FILE
 
-__all__ = ["DatasetMeta", "dataset_names", "load_dataset_meta"]
+__all__ = ["DatasetMeta", "HubMeta", "dataset_names", "load_dataset_meta"]
+
+
+@dataclass(frozen=True, slots=True)
+class HubMeta:
+    """A data set on the hub: its name there, and the columns of images and classes."""
+
+    name: str
+    image: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +38,15 @@ class DatasetMeta:
         test_samples: Samples for testing.
         source: Who made it and where it is described.
         licence: Under which terms it may be used.
-        loader: How it is loaded: ``sklearn:NAME`` (bundled with a dependency) or ``idx`` (a folder of IDX files).
+        loader: How it is loaded: ``sklearn:NAME`` (bundled with a dependency), ``idx`` (a folder of IDX files) or ``cifar``
+            (the python or binary version of CIFAR, as folder or archive).
+        max_value: The largest value of a pixel, by which images are scaled to 0..1.
+        mean: Published mean of the scaled training images, per channel; ``None`` where none is published.
+        std: Their published standard deviation.
+        partitions: Clients that the training part is split over unless the user says otherwise; ``None`` for one a client.
+        augmentation: ``crop-flip`` where random crops and mirror images suit the data; ``None`` for none.
         files: (file name, MD5 of its official form) for data sets of files.
+        hub: Where the same data lie on the hub; ``None`` where they do not.
     """
 
     name: str
@@ -42,7 +58,13 @@ class DatasetMeta:
     source: str
     licence: str
     loader: str
+    max_value: int = 255
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    partitions: int | None = None
+    augmentation: str | None = None
     files: tuple[tuple[str, str], ...] = ()
+    hub: HubMeta | None = None
 
 
 def dataset_names() -> tuple[str, ...]:
@@ -62,4 +84,8 @@ def load_dataset_meta(name: str) -> DatasetMeta:
     table = read_table(f"{name}.toml")
     shape = tuple(int(size) for size in table.pop("input_shape"))
     files = tuple((str(file), str(digest)) for file, digest in table.pop("files", {}).items())
-    return DatasetMeta(name=name, input_shape=shape, files=files, **table)
+    for key in ("mean", "std"):
+        if key in table:
+            table[key] = tuple(float(value) for value in table[key])
+    hub = HubMeta(**table.pop("hub")) if "hub" in table else None
+    return DatasetMeta(name=name, input_shape=shape, files=files, hub=hub, **table)

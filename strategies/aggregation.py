@@ -89,6 +89,9 @@ class KeepsRoundLog(Protocol):
     def waited_s(self, message_id: str) -> float | None:
         """Seconds from when a message of the last train round began to be sent to its reply; ``None`` without a reply."""
 
+    def elapsed_s(self, message_id: str) -> float | None:
+        """Seconds from when a message of the last train round was sent to its reply; ``None`` without one in time."""
+
     def mark_rejected(self, message_id: str, detail: str) -> None:
         """Write into the round log that the reply to a message of the last train round was not used, and why."""
 

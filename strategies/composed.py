@@ -28,6 +28,8 @@ from strategies.aggregation import (
     SentRound,
     evaluations,
 )
+from strategies.directory import ClientDirectory
+from strategies.discovery import Discovery
 from strategies.grid import DeadlineGrid
 from strategies.inner import refuse_unfit
 from strategies.messages import ConfigValue, config_key, weight_key, with_config
@@ -68,6 +70,7 @@ class Answer:
         telemetry: Its account, cut to what was asked; ``None`` where it is missing or refused.
         update: Its arrays, which fit the model that was sent.
         bounded: Whether the examples are bounded by what the server knows, and not only by the client's word.
+        elapsed_s: Seconds on the server's clock from sending to the reply, where the grid keeps them.
     """
 
     node_id: int
@@ -76,6 +79,7 @@ class Answer:
     telemetry: Telemetry | None
     update: Update
     bounded: bool = False
+    elapsed_s: float | None = None
 
 
 class ComposedStrategy(Strategy):
@@ -86,6 +90,9 @@ class ComposedStrategy(Strategy):
 
     Args:
         inner: Any strategy of the message API, except those for differential privacy and for boosted trees.
+        clients: Who is behind the node ids; ``None`` where that does not matter.
+        discovery_s: Seconds to wait in the first round for nodes that the directory does not know to say what they are;
+            ``None`` does not ask them.
         name: Name written into the round log; by default the class's.
         aggregation: How far single replies may move the model, and what becomes of batch-norm statistics.
         proximal_mu: Weight of a proximal term (FedProx; Li et al., MLSys 2020), sent as ``proximal-mu`` where neither the
@@ -93,6 +100,7 @@ class ComposedStrategy(Strategy):
 
     Attributes:
         inner: The wrapped strategy.
+        clients: The directory.
         grid: The grid of the last :meth:`start`, for its round log; ``None`` before.
         rejections: The replies that were not used, of all rounds so far.
 
@@ -104,6 +112,8 @@ class ComposedStrategy(Strategy):
         self,
         inner: Strategy,
         *,
+        clients: ClientDirectory | None = None,
+        discovery_s: float | None = 30.0,
         name: str | None = None,
         aggregation: AggregationSettings | None = None,
         proximal_mu: float | None = None,
@@ -113,6 +123,9 @@ class ComposedStrategy(Strategy):
         if proximal_mu is not None and not 0 <= proximal_mu < math.inf:
             raise ValueError(f"proximal_mu must be at least 0 and finite, or None, got {proximal_mu}")
         self.inner = inner
+        self.clients = clients or ClientDirectory()
+        asks = clients is not None and discovery_s is not None
+        self._discovery = Discovery(self.clients, wait_s=discovery_s or 0.0) if asks else None
         self.name = name or type(self).__name__
         self.aggregation = aggregation or AggregationSettings()
         self.proximal_mu = proximal_mu
@@ -146,13 +159,13 @@ class ComposedStrategy(Strategy):
     def late_reply(self, node_id: int, telemetry: Telemetry) -> None:
         """Learn from a reply that came too late to be used; by default nothing is learned."""
 
-    def known_samples(self, node_id: int) -> int | None:  # noqa: ARG002 - for those who know
-        """Size of a client's data as the server knows it by itself, not from the client; by default unknown."""
-        return None
+    def known_samples(self, node_id: int) -> int | None:
+        """Size of a client's data as the server knows it by itself, not from the client: what the user said, if anything."""
+        return self.clients.known_samples(node_id)
 
     def client_name(self, node_id: int) -> str:
-        """The stable name of a node's client, for the round log; by default the node id."""
-        return str(node_id)
+        """The stable name of a node's client, for the round log: the directory's, by default the node id."""
+        return self.clients.name(node_id)
 
     # What a strategy is ---------------------------------------------------------------------------------------------
 
@@ -164,6 +177,8 @@ class ComposedStrategy(Strategy):
         # Flower's strategies write into the config they are given.
         messages = list(self.inner.configure_train(server_round, model.parts.shared, ConfigRecord(dict(config)), grid))
         nodes = list(dict.fromkeys(message.metadata.dst_node_id for message in messages))
+        if self._discovery is not None:
+            self._discovery.refresh(grid, nodes, dict(config))
         self._assigned = self.assign(server_round, nodes, arrays.count_bytes()) if nodes else {}
         key = config_key(self.inner)
         defaults: dict[str, ConfigValue] = {} if self.proximal_mu is None else {"proximal-mu": self.proximal_mu}
@@ -315,9 +330,9 @@ class ComposedStrategy(Strategy):
         node_id, reply = candidate.node_id, candidate.reply
         assignment = self._assigned[node_id]
         message_id = reply.metadata.reply_to_message_id
-        elapsed_s = self._log_keeper.waited_s(message_id) if self._log_keeper and message_id else None
+        log = self._log_keeper if message_id else None
         try:
-            told = read_telemetry(reply.content, elapsed_s=elapsed_s)
+            told = read_telemetry(reply.content, elapsed_s=log.waited_s(message_id) if log else None)
         except TelemetryError as error:
             _log.warning(
                 "round %d: telemetry of client %s is not used: %s", server_round, self.client_name(node_id), error
@@ -326,7 +341,8 @@ class ComposedStrategy(Strategy):
         credit = plausible(told, Asked.from_config(candidate.config, self.known_samples(node_id)))
         for fault in credit.faults:
             _log.warning("round %d: telemetry of client %s: %s", server_round, self.client_name(node_id), fault)
-        return Answer(node_id, reply, assignment, credit.telemetry, update, credit.bounded)
+        elapsed_s = log.elapsed_s(message_id) if log else None
+        return Answer(node_id, reply, assignment, credit.telemetry, update, credit.bounded, elapsed_s)
 
     def _examples(self, answers: Sequence[Answer]) -> list[float | None]:
         """Samples that each client trained on; claims that nothing bounds count for a multiple of the median at the most."""

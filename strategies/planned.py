@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, ConfigRecord, Message
-from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from devprof.plan.correction import CorrectedEstimator
@@ -19,8 +17,6 @@ from devprof.records import ClientPlan, RoundPlan
 from strategies.aggregation import AggregationSettings
 from strategies.composed import Answer, Assignment, ComposedStrategy, finite_or_none
 from strategies.directory import ClientDirectory
-from strategies.discovery import Discovery
-from strategies.grid import DeadlineGrid
 from strategies.messages import told_weight, weight_key
 from strategies.telemetry import Telemetry
 from strategies.weights import capped_claims, check_tempering, effective_steps, tempered_weights
@@ -100,7 +96,14 @@ class PlannedStrategy(ComposedStrategy):
         forget_after_rounds: int = 10,
         name: str | None = None,
     ) -> None:
-        super().__init__(inner, name=name, aggregation=aggregation, proximal_mu=proximal_mu)
+        super().__init__(
+            inner,
+            clients=clients,
+            discovery_s=discovery_s,
+            name=name,
+            aggregation=aggregation,
+            proximal_mu=proximal_mu,
+        )
         check_tempering(gamma, max_ratio)
         if not 0 <= transport_allowance_s < math.inf:
             raise ValueError(f"transport_allowance_s must be at least 0 and finite, got {transport_allowance_s}")
@@ -108,7 +111,6 @@ class PlannedStrategy(ComposedStrategy):
             raise ValueError(f"forget_after_rounds must be at least 1, got {forget_after_rounds}")
         self.settings = settings
         self.estimator = estimator if isinstance(estimator, CorrectedEstimator) else CorrectedEstimator(estimator)
-        self.clients = clients
         self.gamma = gamma
         self.max_ratio = max_ratio
         # Checked here, used when work is weighed.
@@ -117,31 +119,12 @@ class PlannedStrategy(ComposedStrategy):
         self.transport_allowance_s = transport_allowance_s
         self.plans: list[RoundPlan] = []
         self.forget_after_rounds = forget_after_rounds
-        self._discovery = None if discovery_s is None else Discovery(clients, wait_s=discovery_s)
         self._left_out: dict[str, int] = {}
-        self._asked: tuple[Grid, ConfigRecord] | None = None
         self._size_bytes = 0
         self._round: dict[int, tuple[ClientState, ClientPlan]] = {}
 
-    def client_name(self, node_id: int) -> str:
-        """The client's name in the directory."""
-        return self.clients.name(node_id)
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> list[Message]:
-        """As in the base class, of nodes that were asked what they are."""
-        self._asked = (grid, config)
-        return super().configure_train(server_round, arrays, config, grid)
-
-    def known_samples(self, node_id: int) -> int | None:
-        """The size of a client's data as the user said it."""
-        return self.clients.known_samples(node_id)
-
     def assign(self, server_round: int, node_ids: Sequence[int], size_bytes: int) -> dict[int, Assignment]:
         """Plan the round, and say what each node is to do; nodes that are left out are logged with the reason."""
-        if self._discovery is not None and self._asked is not None:
-            self._discovery.refresh(self._asked[0], node_ids, self._asked[1])
         # Flower samples in random order; plans are easier to compare in one.
         found = {node: state for node in sorted(node_ids) if (state := self.clients.state(node)) is not None}
         sizes = self._believed([float(state.samples) for state in found.values()], list(found))
@@ -173,7 +156,7 @@ class PlannedStrategy(ComposedStrategy):
         for answer in answers:
             if answer.telemetry is not None:
                 told = told_weight(answer.reply, weight_key(self.inner))
-                overhead_s = self._overhead_s(answer.node_id, answer.reply, answer.telemetry)
+                overhead_s = self._overhead_s(answer.node_id, answer.telemetry, answer.elapsed_s)
                 self._learn(answer.node_id, answer.telemetry, told, overhead_s)
 
     def late_reply(self, node_id: int, telemetry: Telemetry) -> None:
@@ -238,12 +221,8 @@ class PlannedStrategy(ComposedStrategy):
 
     # The way back ---------------------------------------------------------------------------------------------------
 
-    def _overhead_s(self, node_id: int, reply: Message, telemetry: Telemetry) -> float | None:
+    def _overhead_s(self, node_id: int, telemetry: Telemetry, elapsed_s: float | None) -> float | None:
         """Seconds of a round that neither its start-up, its training nor its planned transfers explain."""
-        grid = None if self._asked is None else self._asked[0]
-        if not isinstance(grid, DeadlineGrid):
-            return None
-        elapsed_s = grid.elapsed_s(reply.metadata.reply_to_message_id)
         if elapsed_s is None:
             return None
         state = self.clients.state(node_id)

@@ -1,40 +1,77 @@
-"""The app's task as an experiment in virtual time: digits, non-IID, one client per device."""
+"""The app's task as an experiment in virtual time: one client per device."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord
 
 from devprof.plan.estimator import StepEstimator
 from devprof.plan.settings import PlannerSettings
 from strategies.app.client_app import app
-from strategies.app.data import client_samples, load_digits_split
-from strategies.app.task import evaluate, initial_arrays, make_model
+from strategies.app.config import DataConfig, TrainConfig, to_config
+from strategies.app.data import client_samples, server_samples
+from strategies.app.task import MODEL, evaluate, make_task
 from strategies.compare import Experiment
 from strategies.virtual import VirtualDevice
 
-__all__ = ["digits_experiment", "evaluate_arrays", "train_config"]
+__all__ = ["digits_experiment", "server_evaluation", "task_experiment", "train_config"]
 
 
-def train_config(settings: PlannerSettings, *, learning_rate: float, alpha: float, seed: int) -> ConfigRecord:
+def train_config(data: DataConfig, training: TrainConfig) -> ConfigRecord:
     """What every client of the app is told in every round, unless a strategy tells it otherwise."""
-    return ConfigRecord(
-        {
-            "local-epochs": settings.local_epochs,
-            "batch-size": settings.batch_size,
-            "learning-rate": learning_rate,
-            "dirichlet-alpha": alpha,
-            "seed": seed,
-        }
+    return ConfigRecord(dict(to_config(data, training)))
+
+
+def server_evaluation(data: DataConfig, training: TrainConfig) -> Callable[[ArrayRecord], tuple[float, float]]:
+    """What gives accuracy and loss of a model's arrays on the test part of the data set; it keeps model and data in memory."""
+    task = make_task(data, training)
+
+    def evaluated(arrays: ArrayRecord) -> tuple[float, float]:
+        task.load(arrays)
+        return evaluate(task, server_samples(data))
+
+    return evaluated
+
+
+def task_experiment(
+    data: DataConfig,
+    training: TrainConfig,
+    devices: Sequence[VirtualDevice],
+    estimator: StepEstimator,
+    settings: PlannerSettings,
+    *,
+    rounds: int,
+) -> Experiment:
+    """Federated training of any data set and model of the app, on virtual devices.
+
+    Args:
+        data: The data set and its split; without a number of partitions, one for each device.
+        training: What clients do; epochs and batch size are those of ``settings``.
+        devices: One client each, with the partitions from 0 on.
+        estimator: Predictions of step times of the model on these devices, by name.
+        settings: The normal round.
+        rounds: Rounds of the contender that sets the time.
+
+    Raises:
+        DevprofError: If there are fewer partitions than devices, or the data cannot be had.
+    """
+    data = replace(data, partitions=data.partitions or len(devices))
+    training = replace(training, local_epochs=settings.local_epochs, batch_size=settings.batch_size)
+    samples = [len(client_samples(data, client, data.partitions)) for client in range(len(devices))]
+    return Experiment(
+        client_app=app,
+        devices=devices,
+        samples=samples,
+        estimator=estimator,
+        settings=settings,
+        initial_arrays=make_task(data, training).arrays(),
+        evaluate=server_evaluation(data, training),
+        train_config=train_config(data, training),
+        rounds=rounds,
+        seed=data.seed,
     )
-
-
-def evaluate_arrays(arrays: ArrayRecord, seed: int) -> tuple[float, float]:
-    """Accuracy and loss of a model on the test part of the digits."""
-    model = make_model()
-    model.load_state_dict(arrays.to_torch_state_dict())
-    return evaluate(model, load_digits_split(seed).test)
 
 
 def digits_experiment(
@@ -47,7 +84,7 @@ def digits_experiment(
     learning_rate: float,
     seed: int,
 ) -> Experiment:
-    """Federated training of the app's network on the digits.
+    """Federated training of the app's small network on the digits that scikit-learn bundles.
 
     Args:
         devices: One client each.
@@ -58,16 +95,6 @@ def digits_experiment(
         learning_rate: Of the clients' SGD.
         seed: Of split, initial model, order of samples and step times.
     """
-    samples = [len(client_samples(client, len(devices), alpha=alpha, seed=seed)) for client in range(len(devices))]
-    return Experiment(
-        client_app=app,
-        devices=devices,
-        samples=samples,
-        estimator=estimator,
-        settings=settings,
-        initial_arrays=initial_arrays(seed),
-        evaluate=lambda arrays: evaluate_arrays(arrays, seed),
-        train_config=train_config(settings, learning_rate=learning_rate, alpha=alpha, seed=seed),
-        rounds=rounds,
-        seed=seed,
-    )
+    data = DataConfig(data="digits", split="dirichlet", dirichlet_alpha=alpha, seed=seed)
+    training = TrainConfig(model=MODEL, learning_rate=learning_rate)
+    return task_experiment(data, training, devices, estimator, settings, rounds=rounds)

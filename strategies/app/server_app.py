@@ -1,4 +1,4 @@
-"""The ServerApp: federated training of the digits under the strategy that the run config names.
+"""The ServerApp: federated training of a data set under the strategy that the run config names.
 
 Keys of the run config are those of ``[tool.flwr.app.config]`` in ``pyproject.toml``; override them with
 ``flwr run . --run-config "strategy='fedavg' num-server-rounds=5"``.
@@ -7,114 +7,94 @@ Keys of the run config are those of ``[tool.flwr.app.config]`` in ``pyproject.to
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy import Result
 
-from devprof.errors import DevprofError, UnknownNameError
-from devprof.plan.settings import PlannerSettings
 from devprof.records import Evaluation
 from devprof.store.folder import ensure_writable, write_records
-from strategies.app.experiment import evaluate_arrays, train_config
-from strategies.app.task import IMAGE_SIZE, MODEL, initial_arrays
+from strategies.app.config import DataConfig, ServerConfig, TrainConfig, from_config
+from strategies.app.experiment import server_evaluation, train_config
+from strategies.app.strategy import make_strategy
+from strategies.app.task import make_task, workload
 from strategies.composed import ComposedStrategy
-from strategies.cutoff import CutoffStrategy
-from strategies.directory import ClientDirectory
-from strategies.estimators import CostModelEstimator
-from strategies.grid import DeadlineGrid
-from strategies.planned import PlannedStrategy
+from strategies.grid import Clock, DeadlineGrid
 
-__all__ = ["STRATEGIES", "app", "make_strategy"]
-
-STRATEGIES = ("fedavg", "cutoff", "planned")
+__all__ = ["app"]
 
 _log = logging.getLogger(__name__)
 
 app = ServerApp()
 
-RunConfig = Mapping[str, bool | float | int | str]
-
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the rounds, evaluate on the server after each, and keep the round log where ``output`` says."""
+    """Run the rounds, evaluate after each as ``evaluate`` says, and keep the round log where ``output`` says."""
     config = context.run_config
-    settings = PlannerSettings(local_epochs=int(config["local-epochs"]), batch_size=int(config["batch-size"]))
-    name = str(config["strategy"])
-    output = str(config["output"])
-    if output:
-        ensure_writable(Path(output))
-    strategy = make_strategy(name, settings, config)
+    server, training = from_config(ServerConfig, config), from_config(TrainConfig, config)
+    data = from_config(DataConfig, config)
+    if server.clients_evaluate:
+        data = replace(data, test_share=server.client_test_share)
+    if server.output:
+        ensure_writable(Path(server.output))
+    strategy = make_strategy(server, training, workload(training, data.meta))
     # A composed strategy brings its own deadlines; any other gets a grid for the round log alone.
     wrapped = (
-        strategy.deadline_grid(grid) if isinstance(strategy, ComposedStrategy) else DeadlineGrid(grid, strategy=name)
+        strategy.deadline_grid(grid)
+        if isinstance(strategy, ComposedStrategy)
+        else DeadlineGrid(grid, strategy=server.strategy, min_nodes=server.min_nodes)
     )
-    seed = int(config["seed"])
-    evaluations: list[Evaluation] = []
+    quality = _Quality(server, wrapped.clock, server_evaluation(data, training) if server.server_evaluates else None)
+    result = strategy.start(
+        wrapped,
+        make_task(data, training).arrays(),
+        num_rounds=server.num_server_rounds,
+        train_config=train_config(data, training),
+        evaluate_config=train_config(data, training),
+        evaluate_fn=quality.after_round,
+    )
+    quality.add_clients(result)
+    if server.output:
+        name = f"{server.strategy}-{context.run_id}"
+        write_records(Path(server.output), "evaluations", name, quality.evaluations)
+        write_records(Path(server.output), "rounds", name, wrapped.round_logs)
+    used = sum(row.outcome in {"used", "partial"} for row in wrapped.round_logs)
+    for name in dict.fromkeys(evaluation.strategy for evaluation in quality.evaluations):
+        last = [evaluation for evaluation in quality.evaluations if evaluation.strategy == name][-1]
+        _log.warning("devprof: %s reached accuracy %.3f after %d rounds", name, last.accuracy, last.server_round)
+    _log.warning("devprof: %d of %d replies were used", used, len(wrapped.round_logs))
 
-    def evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        accuracy, loss = evaluate_arrays(arrays, seed)
-        evaluations.append(Evaluation(name, server_round, wrapped.clock.now_s(), accuracy, loss))
+
+@dataclass(slots=True)
+class _Quality:
+    """How good the model was after each round: on the server's test data, and on what clients keep back."""
+
+    server: ServerConfig
+    clock: Clock
+    evaluate: Callable[[ArrayRecord], tuple[float, float]] | None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    times_s: dict[int, float] = field(default_factory=dict)
+
+    def after_round(self, server_round: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """Note when the round ended, and evaluate on the server if that is asked for."""
+        self.times_s[server_round] = self.clock.now_s()
+        if self.evaluate is None:
+            return None
+        accuracy, loss = self.evaluate(arrays)
+        self._add(self.server.strategy, server_round, accuracy, loss)
         return MetricRecord({"accuracy": accuracy, "loss": loss})
 
-    strategy.start(
-        wrapped,
-        initial_arrays(seed),
-        num_rounds=int(config["num-server-rounds"]),
-        train_config=train_config(
-            settings,
-            learning_rate=float(config["learning-rate"]),
-            alpha=float(config["dirichlet-alpha"]),
-            seed=seed,
-        ),
-        evaluate_fn=evaluate,
-    )
-    if output:
-        write_records(Path(output), "evaluations", f"{name}-{context.run_id}", evaluations)
-        write_records(Path(output), "rounds", f"{name}-{context.run_id}", wrapped.round_logs)
-    used = sum(row.outcome in {"used", "partial"} for row in wrapped.round_logs)
-    _log.warning(
-        "devprof: %s reached accuracy %.3f after %d rounds; %d of %d replies were used",
-        name,
-        evaluations[-1].accuracy,
-        evaluations[-1].server_round,
-        used,
-        len(wrapped.round_logs),
-    )
+    def add_clients(self, result: Result) -> None:
+        """Take over what the clients found: means weighted by the samples that each kept back."""
+        name = f"{self.server.strategy}, on clients" if self.server.server_evaluates else self.server.strategy
+        for server_round, metrics in result.evaluate_metrics_clientapp.items():
+            accuracy, loss = (metrics.get(key) for key in ("eval-accuracy", "eval-loss"))
+            if isinstance(accuracy, (int, float)) and isinstance(loss, (int, float)):
+                self._add(name, server_round, accuracy, loss)
 
-
-def make_strategy(name: str, settings: PlannerSettings, config: RunConfig) -> Strategy:
-    """The strategy of a run config.
-
-    Args:
-        name: One of :data:`STRATEGIES`.
-        settings: The normal round.
-        config: ``cutoff-s`` for ``cutoff``; ``cost-model``, a file's path or empty, for ``planned``.
-
-    Raises:
-        UnknownNameError: If there is no such strategy.
-        DevprofError: If ``cutoff`` has no positive ``cutoff-s``.
-    """
-    inner = FedAvg(fraction_evaluate=0.0)
-    if name == "fedavg":
-        return inner
-    if name == "cutoff":
-        cutoff_s = float(config["cutoff-s"])
-        if not cutoff_s > 0:
-            raise DevprofError("the strategy 'cutoff' needs a positive cutoff-s in the run config")
-        return CutoffStrategy(inner, lambda _: cutoff_s, lambda _: "any", name=name)
-    if name == "planned":
-        return PlannedStrategy(inner, settings, _estimator(str(config["cost-model"])), ClientDirectory(), name=name)
-    raise UnknownNameError("strategy", name, STRATEGIES, f"There are: {', '.join(STRATEGIES)}.")
-
-
-def _estimator(path: str) -> CostModelEstimator | None:
-    if not path:
-        _log.warning("no cost-model is given: the first round is not planned, and predictions are learned from it")
-        return None
-    from devprof.costmodel.model import CostModel
-
-    return CostModelEstimator(CostModel.load(path), MODEL, image_size=IMAGE_SIZE, num_classes=10)
+    def _add(self, name: str, server_round: int, accuracy: float, loss: float) -> None:
+        self.evaluations.append(Evaluation(name, server_round, self.times_s[server_round], accuracy, loss))

@@ -52,6 +52,9 @@ class LogKeeper(SimpleNamespace):
     def waited_s(self, message_id):
         return self.elapsed.get(message_id)
 
+    def elapsed_s(self, message_id):
+        return self.elapsed.get(message_id)
+
     def mark_rejected(self, message_id, detail):
         self.marked[message_id] = detail
 

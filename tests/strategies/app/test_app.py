@@ -1,37 +1,27 @@
-"""The app in virtual time: client, task, experiment, comparison and the strategies of the server app."""
+"""The app in virtual time: client, experiment, comparison, and every data set from files to a trained model."""
+
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
-from flwr.app import ConfigRecord
-from flwr.serverapp.strategy import FedAvg
+from flwr.app import ConfigRecord, MetricRecord
+from flwr.serverapp.strategy import FedAvg, FedProx
+from tiny_datasets import write_cifar, write_idx
 
-from devprof.errors import DevprofError, UnknownNameError
 from devprof.plan.settings import PlannerSettings
 from devprof.records import Link
 from strategies.app.client_app import app
-from strategies.app.data import client_samples, load_digits_split
-from strategies.app.experiment import digits_experiment, evaluate_arrays
-from strategies.app.server_app import make_strategy
-from strategies.app.task import batches, evaluate, initial_arrays, make_model, train
+from strategies.app.config import DataConfig, TrainConfig
+from strategies.app.experiment import digits_experiment, server_evaluation, task_experiment, train_config
+from strategies.app.task import make_task
 from strategies.baselines import DROP, PLANNED, TAU, WAIT, contenders
-from strategies.client import Budget
 from strategies.compare import compare
-from strategies.cutoff import CutoffStrategy
 from strategies.estimators import MeasuredEstimator
-from strategies.planned import PlannedStrategy
 from strategies.virtual import ReplayedStepTimes, VirtualDevice, VirtualGrid
 
 STEP_S = {4: 0.0006, 16: 0.0008, 64: 0.0014}
 SETTINGS = PlannerSettings(local_epochs=2, batch_size=16, min_steps=2)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def device(name, factor):
@@ -44,32 +34,6 @@ def make_experiment(rounds=2, seed=1):
     factors = {"fast": 1, "middle": 2.5, "slow": 5}
     estimator = MeasuredEstimator({name: {b: s * f for b, s in STEP_S.items()} for name, f in factors.items()})
     return digits_experiment(devices, estimator, SETTINGS, rounds=rounds, alpha=0.5, learning_rate=0.02, seed=seed)
-
-
-def test_the_model_is_reproducible_and_leaves_the_global_random_state_alone():
-    torch.manual_seed(7)
-    expected = torch.rand(1)
-    torch.manual_seed(7)
-    first, second = make_model(3), make_model(3)
-    assert torch.equal(torch.rand(1), expected)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-
-
-def test_batches_cover_every_sample_once():
-    samples = client_samples(0, 5, alpha=None, seed=0)
-    sizes = [len(labels) for _, labels in batches(samples, 16, np.random.default_rng(0))]
-    assert sum(sizes) == len(samples)
-    assert set(sizes[:-1]) == {16}
-
-
-def test_training_stays_within_its_budget_and_learns():
-    samples = load_digits_split(0).train
-    model = make_model()
-    before = evaluate(model, samples)[1]
-    budget = Budget(local_steps=30)
-    train(model, samples, budget, batch_size=16, learning_rate=0.05, seed=0)
-    assert (budget.steps_done, budget.examples_done) == (30, 480)
-    assert evaluate(model, samples)[1] < before
 
 
 def test_a_client_answers_with_arrays_metrics_and_telemetry():
@@ -151,29 +115,95 @@ def test_a_comparison_needs_contenders():
 
 
 def test_evaluation_of_the_initial_model_is_near_chance():
-    accuracy, loss = evaluate_arrays(initial_arrays(0), 0)
+    data, training = DataConfig(), TrainConfig()
+    accuracy, loss = server_evaluation(data, training)(make_task(data, training).arrays())
     assert 0 <= accuracy < 0.4
     assert loss == pytest.approx(np.log(10), abs=0.5)
 
 
-RUN_CONFIG = {"cutoff-s": 3.0, "cost-model": ""}
+def rounds_of(data, training, strategy, *, rounds=2, nodes=3, node_config=None):
+    """Accuracy after each round on the server, and the result."""
+    grid = VirtualGrid(app, [device(f"board-{index}", 1) for index in range(nodes)], seed=0, node_config=node_config)
+    evaluation, accuracies = server_evaluation(data, training), []
+
+    def evaluate(_, arrays):
+        accuracies.append(evaluation(arrays)[0])
+        return MetricRecord({"accuracy": accuracies[-1]})
+
+    result = strategy.start(
+        grid,
+        make_task(data, training).arrays(),
+        num_rounds=rounds,
+        train_config=train_config(data, training),
+        evaluate_config=train_config(data, training),
+        evaluate_fn=evaluate,
+    )
+    return accuracies, result
 
 
-class TestServerAppStrategies:
-    def test_each_name_makes_its_strategy(self, caplog):
-        assert isinstance(make_strategy("fedavg", SETTINGS, RUN_CONFIG), FedAvg)
-        assert isinstance(make_strategy("cutoff", SETTINGS, RUN_CONFIG), CutoffStrategy)
-        assert isinstance(make_strategy("planned", SETTINGS, RUN_CONFIG), PlannedStrategy)
-        assert "no cost-model is given" in caplog.text
+class TestDataSets:
+    def test_idx_files_train_flowers_small_network(self, tmp_path):
+        write_idx(tmp_path, packed=True)
+        data = DataConfig(data="mnist", data_dir=str(tmp_path), split="iid", partitions=3)
+        accuracies, _ = rounds_of(data, TrainConfig(learning_rate=0.02, local_epochs=8, batch_size=4), FedAvg(1.0, 0.0))
+        assert accuracies[-1] > accuracies[0] + 0.2
 
-    def test_a_mistyped_name_finds_the_closest(self):
-        with pytest.raises(UnknownNameError, match="closest: planned"):
-            make_strategy("planed", SETTINGS, RUN_CONFIG)
+    def test_more_partitions_than_nodes_leave_data_unused_and_the_nodes_folder_is_used(self, tmp_path):
+        write_idx(tmp_path / "fashion-mnist")
+        data = DataConfig(data="fashion-mnist", data_dir=str(tmp_path), partitions=20, split="iid")
+        _, result = rounds_of(data, TrainConfig(), FedAvg(1.0, 0.0), rounds=1, node_config={"data-dir": str(tmp_path)})
+        assert set(result.train_metrics_clientapp[1]) == {"train-loss"}
 
-    def test_a_cutoff_needs_its_tau(self):
-        with pytest.raises(DevprofError, match="cutoff-s"):
-            make_strategy("cutoff", SETTINGS, RUN_CONFIG | {"cutoff-s": 0.0})
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("version", "mode"), [("python", "full"), ("binary", "head")])
+    def test_cifar_files_train_a_mobile_network(self, tmp_path, version, mode):
+        write_cifar(tmp_path, version, packed=True)
+        data = DataConfig(data="cifar10", data_dir=str(tmp_path), partitions=4, split="digits", classes_per_client=5)
+        training = TrainConfig(model="mobilenetv3_small_050", mode=mode, batch_size=4, learning_rate=0.01)
+        accuracies, result = rounds_of(data, training, FedAvg(1.0, 0.0), rounds=1, nodes=4)
+        assert len(accuracies) == 2
+        assert np.isfinite(result.train_metrics_clientapp[1]["train-loss"])
 
-    def test_a_cost_model_that_is_not_there_is_named(self, tmp_path):
-        with pytest.raises(DevprofError, match=r"none\.skops"):
-            make_strategy("planned", SETTINGS, RUN_CONFIG | {"cost-model": str(tmp_path / "none.skops")})
+    def test_a_node_without_the_data_answers_with_the_reason(self, caplog):
+        data = DataConfig(data="mnist", data_dir="/nowhere/at/all")
+        grid = VirtualGrid(app, [device("board", 1)], seed=0)
+        messages = FedAvg(1.0, 0.0, 1, 0, 1).configure_train(
+            1, make_task(data, TrainConfig()).arrays(), train_config(data, TrainConfig()), grid
+        )
+        (reply,) = grid.send_and_receive(list(messages))
+        assert "the data-dir /nowhere/at/all of the data set 'mnist' is no folder on this machine" in reply.error.reason
+
+    def test_an_experiment_can_be_made_of_any_data_set(self, tmp_path):
+        write_idx(tmp_path)
+        data = DataConfig(data="mnist", data_dir=str(tmp_path), split="iid")
+        estimator = MeasuredEstimator({"board": STEP_S})
+        experiment = task_experiment(data, TrainConfig(), [device("board", 1)] * 4, estimator, SETTINGS, rounds=2)
+        assert list(experiment.samples) == [15, 15, 15, 15]
+        assert experiment.train_config["partitions"] == 4
+        assert 0 <= experiment.evaluate(experiment.initial_arrays)[0] <= 1
+
+
+def test_flowers_fedprox_sends_its_mu_to_the_client():
+    data, losses = DataConfig(partitions=3), []
+    for mu in (0.0, 50.0):
+        # What the strategy says wins over what the run config says.
+        strategy = FedProx(1.0, 0.0, proximal_mu=mu)
+        accuracies, _ = rounds_of(data, TrainConfig(momentum=0.0, learning_rate=0.01), strategy, rounds=1)
+        losses.append(accuracies[-1])
+    assert losses[0] != losses[1]
+
+
+def test_clients_evaluate_on_samples_that_they_keep_back():
+    data, training = DataConfig(partitions=3, split="iid", test_share=0.25), TrainConfig()
+    _, result = rounds_of(data, training, FedAvg(1.0, 1.0), rounds=2)
+    (first, second) = (result.evaluate_metrics_clientapp[number] for number in (1, 2))
+    assert set(first) == {"eval-accuracy", "eval-loss"}
+    assert second["eval-accuracy"] > 0.3
+
+
+def test_the_client_app_imports_torch_and_nothing_heavier():
+    """In deployment each message starts a process that imports it."""
+    heavy = {"torchvision", "timm", "sklearn", "scipy", "pandas", "pyarrow", "skops", "PIL", "flwr_datasets"}
+    script = f"import sys, strategies.app.client_app; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
