@@ -5,7 +5,7 @@ systemd needed). The whole way is real: the training step is measured on each sp
 fitted, the app's planned strategy uses it, and the same app runs plain FedAvg with the same passes for all. Nothing is timed
 but by the round log. Prints JSON::
 
-    python benchmarks/real_federation.py OUT [--data-dir DIR] [--rounds 8] [--epochs 2] [--quick]
+    python benchmarks/real_federation.py OUT [--data-dir DIR] [--rounds 6] [--epochs 2] [--quick]
 
 Without ``--data-dir`` (a folder with the Fashion-MNIST files) the bundled digits are used: too small for a figure, enough to
 see it work. Nothing else may compute meanwhile.
@@ -143,8 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="a new folder")
     parser.add_argument("--data-dir", type=Path, help="folder with the Fashion-MNIST files")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--cost-model", type=Path, help="of an earlier run of this script: nothing is measured")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one run")
     parser.add_argument("--quick", action="store_true", help="three rounds, one batch size measured")
     arguments = parser.parse_args()
@@ -152,7 +153,8 @@ def main() -> None:
     folder.mkdir(parents=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    result = federate(folder, measure(folder, 28 if arguments.data_dir else 8, quick=arguments.quick), arguments)
+    cost_model = arguments.cost_model or measure(folder, 28 if arguments.data_dir else 8, quick=arguments.quick)
+    result = federate(folder, cost_model, arguments)
     planned, waiting = result["planned"], result["fedavg"]
     ratio = float(str(waiting["round_s_mean"])) / float(str(planned["round_s_mean"]))
     loss = float(str(waiting["accuracy"])) - float(str(planned["accuracy"]))

@@ -113,7 +113,7 @@ class ComposedStrategy(Strategy):
         inner: Strategy,
         *,
         clients: ClientDirectory | None = None,
-        discovery_s: float | None = 30.0,
+        discovery_s: float | None = 60.0,
         name: str | None = None,
         aggregation: AggregationSettings | None = None,
         proximal_mu: float | None = None,
@@ -289,6 +289,7 @@ class ComposedStrategy(Strategy):
             strategy=self.name,
             min_nodes=max(0, *needed),
             client_name=self.client_name,
+            device_of=lambda node: (self.clients.device(node), self.clients.processor(node)),
             on_late=self.late_reply,
         )
 

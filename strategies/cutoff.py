@@ -66,7 +66,7 @@ class CutoffStrategy(ComposedStrategy):
         batch_size: int | None = None,
         transport_allowance_s: float = 30.0,
         client_name: Callable[[int], str] | None = None,
-        discovery_s: float | None = 30.0,
+        discovery_s: float | None = 60.0,
         proximal_mu: float | None = None,
         aggregation: AggregationSettings | None = None,
         name: str | None = None,

@@ -38,6 +38,7 @@ class _Learned:
     processor: str = "cpu"
     samples: int | None = None
     memory_bytes: int | None = None
+    energy_budget_j: float | None = None
     startup: Recent = field(default_factory=Recent)
     overhead: Recent = field(default_factory=Recent)
     provisional: bool = False
@@ -96,6 +97,7 @@ class ClientDirectory:
             samples=learned.samples,
             link=self._link,
             memory_limit_bytes=learned.memory_bytes,
+            energy_budget_j=learned.energy_budget_j,
         )
         return _timed(told, learned)
 
@@ -145,6 +147,7 @@ class ClientDirectory:
         learned = self._entry(node_id)
         self._take_device(node_id, learned, identity.device, identity.processor)
         learned.memory_bytes = identity.memory_bytes
+        learned.energy_budget_j = identity.energy_budget_j
         learned.samples = identity.samples if identity.samples is not None else learned.samples
         if identity.startup_s is not None and elapsed_s is not None and not learned.startup:
             learned.startup.add(min(identity.startup_s, elapsed_s))

@@ -20,8 +20,8 @@ from flwr.serverapp import Grid
 
 from devprof.errors import DevprofError
 from strategies.client import TRAIN_CONFIG, current_clock
+from strategies.clocks import Clock, HasClock, WallClock
 from strategies.directory import ClientDirectory
-from strategies.grid import Clock, HasClock, WallClock
 from strategies.identity import IDENTITY_RECORD, client_identity, memory_for_training_bytes, read_identity
 
 __all__ = ["ACTION", "Discovery", "describe_node"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -18,12 +17,13 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from devprof.records import RoundLog
+from strategies.clocks import Clock, HasClock, WallClock
 from strategies.compat import NodeInfo, Run, set_source_node
 from strategies.plausibility import Asked, plausible
 from strategies.roundlog import Exchange, judge, message_category, message_config
 from strategies.telemetry import RECORD_NAME, Telemetry
 
-__all__ = ["Clock", "DeadlineGrid", "HasClock", "ReportsTransfers", "WallClock"]
+__all__ = ["DeadlineGrid", "ReportsTransfers"]
 
 _log = logging.getLogger(__name__)
 
@@ -31,40 +31,6 @@ _POLL_S = 0.2
 _MAX_NAMED = 20
 # FedAvg asks for the nodes twice to configure one round; who asks a third time waits for nodes that are not there.
 _CALLS_PER_ROUND = 2
-
-
-class Clock(Protocol):
-    """The time that a server lives in."""
-
-    def now_s(self) -> float:
-        """Seconds since the start of the run."""
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-
-
-class WallClock:
-    """Real time: ``time.monotonic``, counted from the construction of the clock."""
-
-    def __init__(self) -> None:
-        self._origin_s = time.monotonic()
-
-    def now_s(self) -> float:
-        """Seconds since this clock was made."""
-        return time.monotonic() - self._origin_s
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep; at once if ``seconds`` is not positive."""
-        time.sleep(max(0.0, seconds))
-
-
-@runtime_checkable
-class HasClock(Protocol):
-    """A grid in a time of its own, whose ``sleep`` ends early when a reply arrives."""
-
-    @property
-    def clock(self) -> Clock:
-        """The grid's clock."""
 
 
 @runtime_checkable
@@ -106,6 +72,7 @@ class DeadlineGrid(Grid):
         skip_busy: Whether busy nodes are left out.
         min_nodes: Nodes that are named even if they are busy; set it to the strategy's ``min_available_nodes``.
         client_name: The stable name of a node's client; by default the node id.
+        device_of: Device and processor of a node, for the rows of clients that do not say it themselves.
         on_late: Called with the node id and the telemetry of each late reply to a train message.
         late: What becomes of late replies: ``learn`` tells their telemetry, ``drop`` only completes their rows.
         on_reply: Called with the node id and each reply as soon as it is pulled, also a late one and an error.
@@ -132,6 +99,7 @@ class DeadlineGrid(Grid):
         skip_busy: bool = True,
         min_nodes: int = 2,
         client_name: Callable[[int], str] | None = None,
+        device_of: Callable[[int], tuple[str | None, str | None]] | None = None,
         on_late: Callable[[int, Telemetry], None] | None = None,
         late: Literal["learn", "drop"] = "learn",
         on_reply: Callable[[int, Message], None] | None = None,
@@ -156,6 +124,7 @@ class DeadlineGrid(Grid):
         self._skip_busy = skip_busy
         self._min_nodes = min_nodes
         self._client_name = client_name or str
+        self._device_of = device_of or (lambda _: (None, None))
         self._on_late = on_late
         self._learn_late = late == "learn"
         self._on_reply = on_reply
@@ -303,6 +272,7 @@ class DeadlineGrid(Grid):
         if deadline_s is not None and not deadline_s >= 0:
             raise ValueError(f"the deadline for client {client} must be at least 0 s, got {deadline_s}")
         config = message_config(message)
+        device, processor = self._device_of(node_id)
         return Exchange(
             node_id=node_id,
             client=client,
@@ -313,6 +283,8 @@ class DeadlineGrid(Grid):
             sent_s=asked_s,
             deadline_s=min(timeout_s, math.inf if deadline_s is None else deadline_s),
             predicted_s=self._predicted(message) if self._predicted else None,
+            device=device,
+            processor=processor,
         )
 
     def _collect(self, waiting: dict[str, Exchange], late: dict[str, Exchange]) -> list[Message]:

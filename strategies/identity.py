@@ -1,8 +1,8 @@
 """Which device a client runs on, as the client says it: for telemetry, and for the server's question before the first round.
 
-What the node was started with (``--node-config "device-id='pi-3' device='pi4'"``) comes first; what is missing there, the
-board's fingerprint tells. A process of its own handles each message, so the fingerprint is kept in the context, which
-outlives it.
+What the node was started with (``--node-config "device-id='pi-3' device='pi4' energy-budget-j=500"``) comes first; what is
+missing there, the board's fingerprint tells. A process of its own handles each message, so the fingerprint is kept in the
+context, which outlives it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _MOST_BYTES = 1 << 50
 _MOST_SAMPLES = 10**12
 _MOST_SECONDS = 24 * 3600.0
+_MOST_JOULES = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Identity:
         memory_bytes: Memory that training could have now: free memory, and what this process holds already.
         samples: Size of its training data, where the app says it.
         startup_s: Seconds from the message (or the start of the process) to the answer.
+        energy_budget_j: Joules that a round may take of its battery, where its operator set a limit.
     """
 
     device: str
@@ -53,6 +55,7 @@ class Identity:
     memory_bytes: int | None = None
     samples: int | None = None
     startup_s: float | None = None
+    energy_budget_j: float | None = None
 
     def to_record(self) -> ConfigRecord:
         """The wire form, in kebab-case; what is not known is absent."""
@@ -64,7 +67,7 @@ def client_identity(context: Context) -> Identity:
     """This client's identity; the fingerprint is taken once and kept in ``context.state``.
 
     Args:
-        context: The client's context; its node config may name ``device-id``, ``device`` and ``processor``.
+        context: The client's context; its node config may name ``device-id``, ``device``, ``processor``, ``energy-budget-j``.
     """
     kept = context.state.config_records.get(IDENTITY_RECORD)
     if kept is None:
@@ -103,6 +106,7 @@ def _from_record(record: ConfigRecord) -> Identity:
         memory_bytes=reader.optional_count("memory-bytes", least=1, most=_MOST_BYTES),
         samples=reader.optional_count("samples", most=_MOST_SAMPLES),
         startup_s=reader.optional_number("startup-s", most=_MOST_SECONDS),
+        energy_budget_j=reader.optional_number("energy-budget-j", most=_MOST_JOULES),
     )
 
 
@@ -122,4 +126,18 @@ def _fingerprint(context: Context) -> Identity:
         device_key=board.key,
         power_mode=board.power_mode,
         threads=board.threads,
+        energy_budget_j=_joules(told.get("energy-budget-j")),
     )
+
+
+def _joules(value: object) -> float | None:
+    """A budget from the node config.
+
+    Raises:
+        DevprofError: If it is not a positive number: a limit that is not understood must not be ignored.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MOST_JOULES:
+        raise DevprofError(f"energy-budget-j in the node config must be a positive number of joules, got {value!r}")
+    return float(value)

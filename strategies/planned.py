@@ -92,7 +92,7 @@ class PlannedStrategy(ComposedStrategy):
         proximal_mu: float | None = None,
         aggregation: AggregationSettings | None = None,
         transport_allowance_s: float = 10.0,
-        discovery_s: float | None = 30.0,
+        discovery_s: float | None = 60.0,
         forget_after_rounds: int = 10,
         name: str | None = None,
     ) -> None:
@@ -245,6 +245,7 @@ class PlannedStrategy(ComposedStrategy):
             telemetry.batch_size,
             telemetry.step_s,
             board=self.client_name(node_id),
+            power_w=_mean_power_w(telemetry),
         )
 
     def _discovered_samples(self, telemetry: Telemetry, told: float | None) -> int | None:
@@ -278,3 +279,10 @@ class PlannedStrategy(ComposedStrategy):
 
     def _effective(self, steps: int) -> float:
         return effective_steps(steps, momentum=self.momentum)
+
+
+def _mean_power_w(telemetry: Telemetry) -> float | None:
+    """Watts of a client's whole round; its start-up keeps a board as busy as its steps do."""
+    if telemetry.energy_j is None or telemetry.energy_j <= 0 or telemetry.total_s <= 0:
+        return None
+    return telemetry.energy_j / telemetry.total_s

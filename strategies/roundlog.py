@@ -80,6 +80,8 @@ class Exchange:
         sent_s: When handing over was complete; the deadline counts from here.
         deadline_s: Seconds after ``sent_s`` until which a reply is waited for; infinite without a limit.
         predicted_s: Predicted seconds of the client's part.
+        device: Name of its device, where the server knows it.
+        processor: Its processor, where the server knows it.
         message_id: Flower's id of the message; ``None`` if it could not be handed over.
         finished_s: When the reply reached the server.
         round_end_s: When the server closed the round.
@@ -98,6 +100,8 @@ class Exchange:
     sent_s: float
     deadline_s: float
     predicted_s: float | None
+    device: str | None = None
+    processor: str | None = None
     message_id: str | None = None
     finished_s: float | None = None
     round_end_s: float = 0.0
@@ -125,8 +129,8 @@ class Exchange:
             strategy=strategy,
             server_round=self.server_round,
             client=self.client,
-            device=told.device if told else None,
-            processor=told.processor if told else None,
+            device=told.device if told else self.device,
+            processor=told.processor if told else self.processor,
             outcome=outcome,
             detail=detail,
             sent_s=self.sent_s,

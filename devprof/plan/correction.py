@@ -1,13 +1,16 @@
 """Predictions corrected by what really happened: a filter on the logarithm of observed over predicted step time.
 
 A device that throttles, shares its processor or differs from the measured one is off by a factor; the factor is learned from
-each round's telemetry. Per board and per device name runs a :class:`~devprof.logfilter.LogFilter`.
+each round's telemetry. Per board and per device name runs a :class:`~devprof.logfilter.LogFilter`; per board another on its
+mean power, where it has a meter.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import replace
+from typing import TypeVar
 
 from devprof.logfilter import LogFilter
 from devprof.plan.affine import estimate_from_points
@@ -15,6 +18,8 @@ from devprof.plan.estimator import Z90, StepEstimator
 from devprof.records import Estimate
 
 __all__ = ["CorrectedEstimator"]
+
+Key = TypeVar("Key", bound=Hashable)
 
 # What one observation of an unknown device is worth.
 _FIRST_SD = 0.2
@@ -40,8 +45,11 @@ class CorrectedEstimator:
         self._base = base
         self._ratios: dict[tuple[str, str | None], LogFilter] = {}
         self._points: dict[tuple[str, str | None], dict[int, LogFilter]] = {}
+        self._powers: dict[tuple[str, str], LogFilter] = {}
 
-    def observe(self, device: str, batch_size: int, step_s: float, *, board: str | None = None) -> None:
+    def observe(
+        self, device: str, batch_size: int, step_s: float, *, board: str | None = None, power_w: float | None = None
+    ) -> None:
         """Learn from one round of one client.
 
         Args:
@@ -49,16 +57,21 @@ class CorrectedEstimator:
             batch_size: Samples per step.
             step_s: Mean seconds per step of the round.
             board: The client's stable name; ``None`` to learn about the device name only.
+            power_w: Mean watts of the board's round; they tell the energy of its steps from then on, of no other board's.
 
         Raises:
             ValueError: If a value is not positive or not finite: validate telemetry before learning from it.
         """
         if batch_size < 1 or not (step_s > 0 and math.isfinite(step_s)):
             raise ValueError(f"an observation needs a positive batch size and time, got {batch_size} and {step_s} s")
+        if power_w is not None and board is not None:
+            if not 0 < power_w < math.inf:
+                raise ValueError(f"power_w must be positive and finite, got {power_w}")
+            _observe_new(self._powers, (device, board), math.log(power_w))
         base = self._predict(device, batch_size)
         if base is None:
             for key in {(device, None), (device, board)}:
-                _observe_point(self._points.setdefault(key, {}), batch_size, math.log(step_s))
+                _observe_new(self._points.setdefault(key, {}), batch_size, math.log(step_s))
             return
         log_sd = _log_sd(base)
         prior = LogFilter.with_prior(0.0, log_sd)
@@ -80,14 +93,16 @@ class CorrectedEstimator:
 
     def estimate_board(self, board: str, device: str, batch_size: int) -> Estimate | None:
         """The estimate for this board if it was observed, else as :meth:`estimate`."""
-        if (device, board) in self._ratios or (device, board) in self._points:
-            return self._corrected((device, board), batch_size)
-        return self._corrected((device, None), batch_size)
+        observed = (device, board) in self._ratios or (device, board) in self._points
+        found = self._corrected((device, board if observed else None), batch_size)
+        power = self._powers.get((device, board))
+        return found if found is None or power is None else _at_power(found, power)
 
     def forget(self, board: str, device: str) -> None:
         """Drop what was observed of a board, and of its device name if no other board of that name was observed."""
         self._ratios.pop((device, board), None)
         self._points.pop((device, board), None)
+        self._powers.pop((device, board), None)
         observed = [*self._ratios, *self._points]
         if not any(name == device and other is not None for name, other in observed):
             self._ratios.pop((device, None), None)
@@ -142,11 +157,29 @@ def _with_energy(corrected: Estimate, base: Estimate) -> Estimate:
     )
 
 
-def _observe_point(points: dict[int, LogFilter], batch_size: int, log_step: float) -> None:
-    known = points.get(batch_size)
+def _at_power(estimate: Estimate, power: LogFilter) -> Estimate:
+    """An estimate whose energy is that of its time at a measured power; the doubts about both add in quadrature."""
+    power_w = math.exp(power.mean)
+    energy_j = power_w * estimate.step_s
+
+    def doubt(bound_s: float) -> float:
+        return math.exp(math.hypot(math.log(bound_s / estimate.step_s), Z90 * power.sd))
+
+    return replace(
+        estimate,
+        energy_per_step_j=energy_j,
+        energy_per_step_j_lo=energy_j / doubt(estimate.step_s_lo),
+        energy_per_step_j_hi=energy_j * doubt(estimate.step_s_hi),
+        power_w=power_w,
+    )
+
+
+def _observe_new(filters: dict[Key, LogFilter], key: Key, value: float) -> None:
+    """Tell a filter of a value in log space; a new one begins there."""
+    known = filters.get(key)
     if known is None:
-        points[batch_size] = known = LogFilter.with_prior(log_step, _FIRST_SD)
-    known.observe(log_step)
+        filters[key] = known = LogFilter.with_prior(value, _FIRST_SD)
+    known.observe(value)
 
 
 def _estimate_points(points: dict[int, LogFilter], batch_size: int) -> Estimate:

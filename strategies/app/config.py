@@ -145,6 +145,7 @@ class ServerConfig:
         max_epochs: Passes that ``planned`` may give to a client with time left; 0 for no more than ``local-epochs``.
         deadline_s: Deadline of ``planned`` in each round; 0 to choose the best.
         energy_budget_j: Energy that the fleet may spend in a round; 0 for no limit.
+        allow_unknown_energy: Whether clients whose energy nobody knows yet take part under a budget, uncounted.
         miss_risk: Accepted probability that a client is late.
         coverage: Share of the data whose clients must be able to take part.
         min_steps: Steps below which a client's result is not worth its transfer.
@@ -167,6 +168,7 @@ class ServerConfig:
     max_epochs: int = 0
     deadline_s: float = 0.0
     energy_budget_j: float = 0.0
+    allow_unknown_energy: bool = False
     miss_risk: float = 0.05
     coverage: float = 0.8
     min_steps: int = 1
@@ -233,6 +235,7 @@ class ServerConfig:
                 coverage=self.coverage,
                 deadline_s=self.deadline_s or None,
                 energy_budget_j=self.energy_budget_j or None,
+                allow_unknown_energy=self.allow_unknown_energy,
                 min_steps=self.min_steps,
             )
         except ValueError as error:

@@ -21,8 +21,9 @@ from strategies.app.config import DataConfig, ServerConfig, TrainConfig, from_co
 from strategies.app.experiment import server_evaluation, train_config
 from strategies.app.strategy import make_strategy
 from strategies.app.task import make_task, workload
+from strategies.clocks import Clock
 from strategies.composed import ComposedStrategy
-from strategies.grid import Clock, DeadlineGrid
+from strategies.grid import DeadlineGrid
 
 __all__ = ["app"]
 

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from devprof.measure.harness import configuration_key
 from devprof.records import Status
 from devprof.store.folder import ensure_writable
+from strategies.clocks import Clock
 from strategies.compat import APP_NOT_LOADED, MESSAGE_EXPIRED, NODE_GONE
 from strategies.fleet.ledger import Ledger, Node, NodeResult
 from strategies.fleet.order import Order
@@ -35,7 +36,7 @@ from strategies.fleet.wire import (
     from_content,
     to_record,
 )
-from strategies.grid import Clock, DeadlineGrid
+from strategies.grid import DeadlineGrid
 
 __all__ = ["Conductor", "Say"]
 

@@ -12,10 +12,10 @@ from flwr.serverapp import Grid, ServerApp
 
 from devprof.atomic import write_atomically
 from devprof.errors import DevprofError
+from strategies.clocks import WallClock
 from strategies.fleet.conduct import Conductor
 from strategies.fleet.lines import event_line, probe_file, result_file
 from strategies.fleet.order import ORDER_KEY, Order
-from strategies.grid import WallClock
 
 __all__ = ["app"]
 

@@ -68,7 +68,7 @@ def test_forgetting_returns_to_what_the_user_said():
 
 # What nodes say they are ----------------------------------------------------------------------------------------------
 
-PI = Identity("rpi5", "cpu", device_id="pi-3", memory_bytes=4 << 30, samples=200, startup_s=2.0)
+PI = Identity("rpi5", "cpu", device_id="pi-3", memory_bytes=4 << 30, samples=200, startup_s=2.0, energy_budget_j=50.0)
 
 
 def test_identity_is_enough_to_plan_for():
@@ -77,6 +77,7 @@ def test_identity_is_enough_to_plan_for():
     state = directory.state(8)
     assert (state.client, state.device, state.samples) == ("pi-3", "rpi5", 200)
     assert (state.startup_s, state.overhead_s, state.memory_limit_bytes) == (2.0, 3.0, 4 << 30)
+    assert state.energy_budget_j == 50.0
     assert state.fixed_sd_s > 0
 
 

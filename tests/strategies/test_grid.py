@@ -9,8 +9,9 @@ import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
+from strategies.clocks import WallClock
 from strategies.compat import NodeInfo, empty_run, set_message_id, set_source_node, task_identity
-from strategies.grid import DeadlineGrid, WallClock
+from strategies.grid import DeadlineGrid
 from strategies.telemetry import RECORD_NAME, Telemetry
 
 
@@ -508,8 +509,8 @@ def test_the_wall_clock_needs_a_finite_poll():
 def test_the_wall_clock_counts_from_its_construction_and_sleeps_at_least_not_backwards(monkeypatch):
     now = [100.0]
     naps = []
-    monkeypatch.setattr("strategies.grid.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("strategies.grid.time.sleep", naps.append)
+    monkeypatch.setattr("strategies.clocks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("strategies.clocks.time.sleep", naps.append)
     clock = WallClock()
     now[0] = 103.5
     assert clock.now_s() == 3.5

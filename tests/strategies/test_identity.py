@@ -32,7 +32,7 @@ def test_fingerprint_is_taken_once_for_a_node(monkeypatch):
 
 
 def test_identity_survives_the_wire():
-    identity = Identity("pi4", "cpu", "pi-3", "abc", None, 4, 1 << 30, 50, 2.5)
+    identity = Identity("pi4", "cpu", "pi-3", "abc", None, 4, 1 << 30, 50, 2.5, 500.0)
     assert read_identity(content(identity.to_record())) == identity
     assert "power-mode" not in identity.to_record()
 
@@ -80,3 +80,9 @@ def test_whatever_a_node_sends_is_read_or_refused(values):
         return
     assert read.device
     assert read.samples is None or read.samples >= 0
+
+
+@pytest.mark.parametrize("budget", [0, -1, "much", True])
+def test_an_energy_budget_that_is_not_understood_is_not_ignored(budget):
+    with pytest.raises(DevprofError, match="energy-budget-j"):
+        client_identity(context(**{"energy-budget-j": budget}))

@@ -452,6 +452,18 @@ def test_nodes_that_can_say_what_they_are_are_planned_for_in_the_first_round():
     assert [own.participates for own in strategy.plans[0].clients] == [True] * 5
 
 
+def test_one_object_runs_on_one_engine_after_the_other():
+    strategy = PlannedStrategy(inner(), SETTINGS, STEPS, ClientDirectory(), transport_allowance_s=0.5)
+    telling = ClientApp()
+    telling.train()(train)
+    telling.query(ACTION)(describe_node(lambda message, context: SAMPLES))
+    for seed in (1, 2):
+        grid = VirtualGrid(telling, devices(), seed=seed)
+        strategy.start(grid, ARRAYS, num_rounds=2)
+        assert [row.outcome for row in strategy.round_logs] == ["used"] * 10
+    assert all(row.predicted_s is not None for row in strategy.round_logs)
+
+
 # A client that lies ---------------------------------------------------------------------------------------------------
 
 

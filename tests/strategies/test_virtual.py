@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from devprof.records import Link
 from strategies.client import Budget
+from strategies.clocks import HasClock
 from strategies.compat import empty_run, task_identity
-from strategies.grid import DeadlineGrid, HasClock, ReportsTransfers
+from strategies.grid import DeadlineGrid, ReportsTransfers
 from strategies.virtual import (
     HorizonReached,
     ReplayedStepTimes,

@@ -166,3 +166,39 @@ def test_two_observed_batch_sizes_give_a_line():
 def test_impossible_observation_is_refused(step_s):
     with pytest.raises(ValueError, match="positive"):
         CorrectedEstimator().observe("board", 8, step_s)
+
+
+# Energy of a board with a meter ----------------------------------------------------------------------------------------
+
+
+def test_a_board_with_a_meter_tells_the_energy_of_its_steps():
+    estimator = CorrectedEstimator()
+    for _ in range(8):
+        estimator.observe("rpi4", 16, 0.5, board="garage", power_w=6.0)
+    found = estimator.estimate_board("garage", "rpi4", 16)
+    assert found.energy_per_step_j == pytest.approx(3.0)
+    assert found.power_w == pytest.approx(6.0)
+    assert found.energy_per_step_j_lo < 3.0 < found.energy_per_step_j_hi
+    # What one board draws says nothing of another's supply and peripherals.
+    assert estimator.estimate_board("attic", "rpi4", 16).energy_per_step_j is None
+    estimator.forget("garage", "rpi4")
+    assert estimator.estimate_board("garage", "rpi4", 16) is None
+
+
+@pytest.mark.parametrize("power_w", [0.0, -1.0, math.inf, math.nan])
+def test_impossible_power_is_refused(power_w):
+    with pytest.raises(ValueError, match="power_w"):
+        CorrectedEstimator().observe("rpi4", 16, 0.5, board="garage", power_w=power_w)
+
+
+def test_claims_of_speed_are_believed_to_a_point():
+    class Base:
+        def estimate(self, device, batch_size):
+            return Estimate(0.1, 0.1 / 1.1, 0.1 * 1.1, "known-pair")
+
+    fast, slow = CorrectedEstimator(Base()), CorrectedEstimator(Base())
+    for _ in range(20):
+        fast.observe("rpi4", 16, 1e-6, board="liar")
+        slow.observe("rpi4", 16, 1e6, board="liar")
+    assert fast.estimate_board("liar", "rpi4", 16).step_s >= 0.1 / 4.01
+    assert slow.estimate_board("liar", "rpi4", 16).step_s <= 0.1 * 32.1

@@ -9,9 +9,9 @@ from flwr.app import Context, RecordDict
 from devprof.errors import DevprofError
 from devprof.records import Measurement
 from devprof.store.folder import read_records
+from strategies.clocks import WallClock
 from strategies.fleet.lines import probe_file, read_event, result_file
 from strategies.fleet.server_app import main
-from strategies.grid import WallClock
 
 
 @pytest.fixture
