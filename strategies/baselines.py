@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from devprof.plan.estimator import StepEstimator
 from devprof.plan.roundtime import round_time
 from devprof.plan.settings import ClientState, PlannerSettings
+from devprof.plan.whatif import DROP, PLANNED, TAU, WAIT
 from devprof.records import Estimate
 from strategies.cutoff import CutoffStrategy
 from strategies.directory import ClientDirectory
@@ -24,11 +25,6 @@ from strategies.planned import PlannedStrategy
 from strategies.virtual import VirtualGrid
 
 __all__ = ["DROP", "PLANNED", "TAU", "WAIT", "Contender", "Fleet", "contenders"]
-
-WAIT = "wait for all"
-DROP = "drop at deadline"
-TAU = "one tau per processor"
-PLANNED = "planned"
 
 # A step that is under way at the cut-off is ended, and sending takes what it takes.
 _ALLOWANCE = 0.5

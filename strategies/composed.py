@@ -347,14 +347,9 @@ class ComposedStrategy(Strategy):
 
     def _examples(self, answers: Sequence[Answer]) -> list[float | None]:
         """Samples that each client trained on; claims that nothing bounds count for a multiple of the median at the most."""
-        told = [(i, answer.telemetry) for i, answer in enumerate(answers) if answer.telemetry is not None]
-        claims = [float(max(1, telemetry.examples_done)) for _, telemetry in told]
-        sure = [answers[i].bounded for i, _ in told]
-        capped = capped_claims(claims, sure, max_ratio=self.aggregation.max_claim_ratio)
-        examples: list[float | None] = [None] * len(answers)
-        for (i, _), value in zip(told, capped, strict=True):
-            examples[i] = value
-        return examples
+        told = [max(1, answer.telemetry.examples_done) if answer.telemetry else None for answer in answers]
+        bounded = [answer.bounded for answer in answers]
+        return capped_claims(told, bounded, max_ratio=self.aggregation.max_claim_ratio)
 
     def _reject(self, server_round: int, rejected: Candidate | Answer, detail: str) -> None:
         name = self.client_name(rejected.node_id)

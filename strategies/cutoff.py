@@ -141,15 +141,8 @@ class CutoffStrategy(ComposedStrategy):
             else float(answer.telemetry.examples_done) or None
             for answer in answers
         ]
-        claims = [(value, answer.bounded) for value, answer in zip(told, answers, strict=True) if value is not None]
-        capped = iter(
-            capped_claims(
-                [value for value, _ in claims],
-                [bounded for _, bounded in claims],
-                max_ratio=self.aggregation.max_claim_ratio,
-            )
-        )
-        return [None if value is None else next(capped) for value in told]
+        bounded = [answer.bounded for answer in answers]
+        return capped_claims(told, bounded, max_ratio=self.aggregation.max_claim_ratio)
 
     def _known_processor(self, node_id: int) -> str:
         return self.clients.processor(node_id) or _UNKNOWN

@@ -16,6 +16,7 @@ from devprof.plan.estimator import StepEstimator
 from devprof.plan.roundtime import steps_per_epoch
 from devprof.plan.settings import PlannerSettings
 from strategies.directory import ClientDirectory
+from strategies.learning import observe_round
 from strategies.telemetry import Telemetry
 
 __all__ = ["FastestProcessor"]
@@ -50,13 +51,7 @@ class FastestProcessor:
             samples: Size of its data, where that follows from its reply.
         """
         self._clients.learn(node_id, telemetry, samples=None if self._clients.state(node_id) else samples)
-        if telemetry.steps_done:
-            self._estimator.observe(
-                self._clients.device(node_id) or telemetry.device,
-                telemetry.batch_size,
-                telemetry.step_s,
-                board=self._clients.name(node_id),
-            )
+        observe_round(self._estimator, self._clients, node_id, telemetry)
 
     def cutoffs(self, node_ids: Iterable[int]) -> dict[str, float]:
         """Tau in seconds by processor; empty as long as fewer than two kinds of processors can be predicted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from devprof.plan.settings import ClientState
@@ -120,7 +120,7 @@ class ClientDirectory:
                 self._use_name(node.node_id, node.name)
 
     def identify(
-        self, node_id: int, identity: Identity, *, elapsed_s: float | None = None, online: Iterable[int] = ()
+        self, node_id: int, identity: Identity, *, elapsed_s: float | None = None, online: Collection[int] = ()
     ) -> None:
         """Take in what a node says it is.
 
@@ -132,7 +132,7 @@ class ClientDirectory:
         """
         if identity.device_id is not None:
             holder = next((node for node, name in self._names.items() if name == identity.device_id), node_id)
-            if holder == node_id or holder not in set(online):
+            if holder == node_id or holder not in online:
                 if holder != node_id:
                     _log.info("client %s is back as node %d (it was %d)", identity.device_id, node_id, holder)
                     del self._names[holder]

@@ -123,7 +123,9 @@ class Discovery:
     def _collect(self, grid: Grid, clock: Clock) -> None:
         if not self._waiting:
             return
-        for reply in grid.pull_messages(list(self._waiting)):
+        replies = list(grid.pull_messages(list(self._waiting)))
+        online = set(grid.get_node_ids()) if replies else set()
+        for reply in replies:
             node, sent_s = self._waiting.pop(reply.metadata.reply_to_message_id, (None, 0.0))
             if node is None:
                 continue
@@ -135,4 +137,4 @@ class Discovery:
             except DevprofError as error:
                 _log.warning("what node %d says it is cannot be used: %s", node, error)
                 continue
-            self._directory.identify(node, identity, elapsed_s=clock.now_s() - sent_s, online=grid.get_node_ids())
+            self._directory.identify(node, identity, elapsed_s=clock.now_s() - sent_s, online=online)

@@ -17,6 +17,7 @@ from devprof.records import ClientPlan, RoundPlan
 from strategies.aggregation import AggregationSettings
 from strategies.composed import Answer, Assignment, ComposedStrategy, finite_or_none
 from strategies.directory import ClientDirectory
+from strategies.learning import observe_round
 from strategies.messages import told_weight, weight_key
 from strategies.telemetry import Telemetry
 from strategies.weights import capped_claims, check_tempering, effective_steps, tempered_weights
@@ -25,8 +26,6 @@ __all__ = ["PlannedStrategy"]
 
 _log = logging.getLogger(__name__)
 
-# No device does a training step faster: such telemetry is broken, whatever else it says.
-_LEAST_STEP_S = 1e-6
 # Beyond a deadline the server waits for what was seen to vary, and a little for the looks it takes at its mail.
 _GRACE_SDS = 3.0
 _GRACE_S = 1.0
@@ -233,20 +232,7 @@ class PlannedStrategy(ComposedStrategy):
     def _learn(self, node_id: int, telemetry: Telemetry, told: float | None, overhead_s: float | None = None) -> None:
         samples = None if self.clients.state(node_id) else self._discovered_samples(telemetry, told)
         self.clients.learn(node_id, telemetry, samples=samples, overhead_s=overhead_s)
-        if telemetry.steps_done == 0:
-            return
-        if telemetry.step_s < _LEAST_STEP_S:
-            _log.warning(
-                "client %s says %g s per step, which is not learned from", self.client_name(node_id), telemetry.step_s
-            )
-            return
-        self.estimator.observe(
-            self.clients.device(node_id) or telemetry.device,
-            telemetry.batch_size,
-            telemetry.step_s,
-            board=self.client_name(node_id),
-            power_w=_mean_power_w(telemetry),
-        )
+        observe_round(self.estimator, self.clients, node_id, telemetry)
 
     def _discovered_samples(self, telemetry: Telemetry, told: float | None) -> int | None:
         """The data of a client on its first round: whole passes tell exactly, else it is what the reply claims."""
@@ -256,10 +242,9 @@ class PlannedStrategy(ComposedStrategy):
 
     def _believed(self, samples: Sequence[float], nodes: Sequence[int]) -> list[float]:
         """Sizes of data, those that only the clients themselves vouch for cut to a multiple of the others' median."""
-        some = [(size, node) for size, node in zip(samples, nodes, strict=True) if size > 0]
-        vouched = [self.known_samples(node) is not None for _, node in some]
-        capped = iter(capped_claims([size for size, _ in some], vouched, max_ratio=self.aggregation.max_claim_ratio))
-        return [next(capped) if size > 0 else size for size in samples]
+        vouched = [self.known_samples(node) is not None for node in nodes]
+        capped = capped_claims([size or None for size in samples], vouched, max_ratio=self.aggregation.max_claim_ratio)
+        return [size or 0.0 for size in capped]
 
     def _samples(self, answer: Answer) -> float:
         state = self.clients.state(answer.node_id)
@@ -279,10 +264,3 @@ class PlannedStrategy(ComposedStrategy):
 
     def _effective(self, steps: int) -> float:
         return effective_steps(steps, momentum=self.momentum)
-
-
-def _mean_power_w(telemetry: Telemetry) -> float | None:
-    """Watts of a client's whole round; its start-up keeps a board as busy as its steps do."""
-    if telemetry.energy_j is None or telemetry.energy_j <= 0 or telemetry.total_s <= 0:
-        return None
-    return telemetry.energy_j / telemetry.total_s

@@ -7,13 +7,13 @@ clock was refused before (:func:`strategies.telemetry.read_telemetry`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from strategies.reading import number_or_none, whole_or_none
 from strategies.telemetry import Telemetry, exceeds
 
-__all__ = ["Asked", "Credit", "bounded_step_s", "plausible"]
+__all__ = ["Asked", "Credit", "plausible"]
 
 # A last step that takes longer than the others is honest; twice the time is not one step.
 _MOST_OVERRUN = 2.0
@@ -45,12 +45,11 @@ class Asked:
             config: The config as sent; values of another type than the key's count as absent.
             samples: Size of the client's data, as the server knows it.
         """
-        cutoff_s = config.get("cutoff-s")
         return cls(
-            local_steps=_count(config.get("local-steps")),
-            local_epochs=_count(config.get("local-epochs")),
-            batch_size=_count(config.get("batch-size")),
-            cutoff_s=float(cutoff_s) if isinstance(cutoff_s, (int, float)) and math.isfinite(cutoff_s) else None,
+            local_steps=whole_or_none(config.get("local-steps")),
+            local_epochs=whole_or_none(config.get("local-epochs")),
+            batch_size=whole_or_none(config.get("batch-size")),
+            cutoff_s=number_or_none(config.get("cutoff-s")),
             samples=samples,
         )
 
@@ -114,29 +113,3 @@ def plausible(told: Telemetry, asked: Asked) -> Credit:
         bounded=asked.examples is not None,
         faults=tuple(faults),
     )
-
-
-def bounded_step_s(step_s: float, predicted_s: float | None, *, max_ratio: float = 4.0) -> float:
-    """A client's seconds per step, no further from its prediction than one round may move it.
-
-    What a client says of its speed cannot be checked from outside: one that claims to be slow is held to the server's clock,
-    one that claims to be fast to nothing. A device that has really changed is followed in a few rounds; one that claims a
-    thousandfold speed moves the next deadline by no more than ``max_ratio`` does.
-
-    Args:
-        step_s: As told.
-        predicted_s: As predicted before; ``None`` without a prediction, which bounds nothing.
-        max_ratio: At least 1.
-
-    Raises:
-        ValueError: If a time is not positive, or ``max_ratio`` is below 1.
-    """
-    if not max_ratio >= 1:
-        raise ValueError(f"max_ratio must be at least 1, got {max_ratio}")
-    if not (step_s > 0 and (predicted_s is None or predicted_s > 0)):
-        raise ValueError(f"seconds per step must be positive, got {step_s} and {predicted_s}")
-    return step_s if predicted_s is None else min(max(step_s, predicted_s / max_ratio), predicted_s * max_ratio)
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -21,6 +21,7 @@ from devprof.device.memory import peak_rss_bytes, reset_peak_rss
 from strategies.client import TRAIN_CONFIG, Budget, ClientClock, collect_budgets, current_clock, use_clock
 from strategies.compat import payload_bytes
 from strategies.identity import client_identity
+from strategies.reading import whole_or_none
 from strategies.telemetry import RECORD_NAME, Telemetry
 
 __all__ = ["EnergyCounter", "ProfileMod", "profile_mod"]
@@ -97,8 +98,8 @@ profile_mod = ProfileMod()
 
 def _asked_batch_size(message: Message) -> int | None:
     record = message.content.config_records.get(TRAIN_CONFIG) or ConfigRecord()
-    size = record.get("batch-size")
-    return size if isinstance(size, int) and not isinstance(size, bool) and size >= 1 else None
+    size = whole_or_none(record.get("batch-size"))
+    return size if size is not None and size >= 1 else None
 
 
 def _account(budget: Budget, context: Context, asked: int | None) -> Telemetry:

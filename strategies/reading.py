@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 from flwr.app import ConfigRecord
 
 from devprof.errors import DevprofError
 
-__all__ = ["RecordReader"]
+__all__ = ["RecordReader", "number_or_none", "whole_or_none"]
 
 _MAX_NAME = 200
 _MAX_SHOWN = 100
@@ -71,6 +73,18 @@ class RecordReader:
         if key not in self._record:
             raise self._error(f"the key {key!r} is missing")
         return self._record[key]
+
+
+def whole_or_none(value: object) -> int | None:
+    """A whole number; ``None`` for anything else, true and false included."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number_or_none(value: object) -> float | None:
+    """A finite number; ``None`` for anything else, true and false included."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _shown(value: object) -> str:

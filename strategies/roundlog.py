@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from flwr.app import Message
 
 from devprof.records import RoundLog
 from strategies.client import TRAIN_CONFIG
+from strategies.reading import number_or_none, whole_or_none
 from strategies.telemetry import Telemetry, TelemetryError, read_telemetry
 
 __all__ = ["Exchange", "Verdict", "judge", "message_category", "message_config", "wasted_work"]
@@ -124,7 +124,7 @@ class Exchange:
         outcome, detail = self._outcome()
         told = self.verdict.telemetry if self.verdict else None
         download_s, upload_s = self.transfers_s or (None, None)
-        batch_size = told.batch_size if told else _whole(self.config.get("batch-size"))
+        batch_size = told.batch_size if told else whole_or_none(self.config.get("batch-size"))
         return RoundLog(
             strategy=strategy,
             server_round=self.server_round,
@@ -140,12 +140,12 @@ class Exchange:
             startup_s=told.startup_s if told else None,
             train_s=told.train_s if told else None,
             upload_s=upload_s,
-            local_steps=_whole(self.config.get("local-steps")),
+            local_steps=whole_or_none(self.config.get("local-steps")),
             steps_done=told.steps_done if told else None,
             examples_done=told.examples_done if told else None,
             batch_size=batch_size,
-            cutoff_s=_finite(self.config.get("cutoff-s")),
-            deadline_s=_finite(self.deadline_s),
+            cutoff_s=number_or_none(self.config.get("cutoff-s")),
+            deadline_s=number_or_none(self.deadline_s),
             predicted_s=self.predicted_s,
         )
 
@@ -190,13 +190,3 @@ def wasted_work(round_logs: Iterable[RoundLog], *, device_s: float | None = None
         raise ValueError(f"device_s is {device_s}, less than the {used_s} s of the rows whose result was used")
     wasted = 1.0 - used_s / total_s if total_s > 0 else 0.0
     return wasted if wasted > _ROUNDING else 0.0
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return float(value)

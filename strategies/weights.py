@@ -109,35 +109,38 @@ def _geometric_sum(loss: float, count: float) -> float:
     return 1.0 if loss == 1 else float(-math.expm1(count * math.log1p(-loss)) / loss)
 
 
-def capped_claims(samples: Sequence[float], known: Sequence[bool], *, max_ratio: float = 3.0) -> list[float]:
+def capped_claims(
+    samples: Sequence[float | None], known: Sequence[bool], *, max_ratio: float = 3.0
+) -> list[float | None]:
     """Sizes of the clients' data, with those that only the client vouches for capped by the median of the others.
 
     Of two middle values the larger is the median, so that one small claim among few does not cap an honest one. A claim that
     is at most ``max_ratio`` times that of every other client is never changed.
 
     Args:
-        samples: Size of each client's data, positive.
+        samples: Size of each client's data, positive; ``None`` for a client without any, which counts in no median.
         known: Whether the server knows it by itself; such a size is never changed.
         max_ratio: Largest claim, in medians of the others; at least 1.
 
     Returns:
-        The sizes in the order given. A single client's claim stays: it has all the weight anyway.
+        The sizes in the order given, ``None`` where there was none. A single client's claim stays: it has all the weight
+        anyway.
 
     Raises:
         ValueError: If a size is not positive and finite, or ``max_ratio`` is below 1.
     """
     if not 1 <= max_ratio < math.inf:
         raise ValueError(f"max_ratio must be at least 1 and finite, got {max_ratio}")
-    if any(not (value > 0 and math.isfinite(value)) for value in samples):
+    ordered = sorted(value for value in samples if value is not None)
+    if any(not (value > 0 and math.isfinite(value)) for value in ordered):
         raise ValueError(f"samples must all be positive and finite, got {list(samples)}")
-    count = len(samples)
-    if count < 2:
-        return [float(value) for value in samples]
-    ordered = sorted(samples)
-    middle = (count - 1) // 2
-    capped = []
-    for value, sure in zip(samples, known, strict=True):
+    middle = (len(ordered) - 1) // 2
+
+    def believed(value: float, sure: bool) -> float:
+        if sure or len(ordered) < 2:
+            return float(value)
         # The median of the others: what lies at the middle once this client's own value is taken out.
         others = ordered[middle + 1] if value <= ordered[middle] else ordered[middle]
-        capped.append(float(value) if sure else min(float(value), max_ratio * others))
-    return capped
+        return min(float(value), max_ratio * others)
+
+    return [None if value is None else believed(value, sure) for value, sure in zip(samples, known, strict=True)]

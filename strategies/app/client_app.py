@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from devprof.device.identity import default_threads
 from devprof.device.limits import cpu_limit
 from strategies.app.config import DataConfig, TrainConfig, from_config
-from strategies.app.data import Samples, client_samples, held_back
+from strategies.app.data import Samples, client_samples, held_back, training_size
 from strategies.app.node import Node
 from strategies.app.task import Task, evaluate, make_task, train
 from strategies.client import TRAIN_CONFIG, Budget
@@ -85,8 +85,8 @@ def evaluate_round(message: Message, context: Context) -> Message:
 def _size(message: Message, context: Context) -> int:
     """Samples that this client trains on."""
     data = from_config(DataConfig, message.content.config_records.get(TRAIN_CONFIG) or ConfigRecord())
-    samples, _ = _own_samples(data, Node.from_config(context.node_config, data))
-    return len(samples)
+    node = Node.from_config(context.node_config, data)
+    return training_size(data, node.partition, node.partitions, node.data_dir)
 
 
 app.query(ACTION)(describe_node(_size))

@@ -19,7 +19,7 @@ from strategies.app.config import DataConfig
 from strategies.app.split import partition
 from strategies.app.streams import ImagePart
 
-__all__ = ["DigitsPart", "Samples", "client_samples", "held_back", "open_part", "server_samples"]
+__all__ = ["DigitsPart", "Samples", "client_samples", "held_back", "open_part", "server_samples", "training_size"]
 
 _TEST_SHARE = 0.2
 
@@ -138,13 +138,23 @@ def client_samples(config: DataConfig, client: int, clients: int, data_dir: str 
     Raises:
         DevprofError: If there is no such client or the data cannot be had; the text says why.
     """
+    own = _own_part(config, client, clients, data_dir)
+    part = open_part(config, "train", data_dir)
+    return Samples(part.images(own), part.labels()[own])
+
+
+def training_size(config: DataConfig, client: int, clients: int, data_dir: str = "") -> int:
+    """Samples that one client trains on, from the labels alone: arguments and errors as of :func:`client_samples`."""
+    own = len(_own_part(config, client, clients, data_dir))
+    return own - _held_back_count(own, config.test_share)
+
+
+def _own_part(config: DataConfig, client: int, clients: int, data_dir: str) -> NDArray[np.int64]:
     if not 0 <= client < clients:
         raise DevprofError(
             f"there is no partition {client}: the data set {config.data!r} is split into {clients}, numbered from 0"
         )
-    own = _parts(config, clients, data_dir)[client]
-    part = open_part(config, "train", data_dir)
-    return Samples(part.images(own), part.labels()[own])
+    return _parts(config, clients, data_dir)[client]
 
 
 @functools.lru_cache(maxsize=2)
@@ -169,8 +179,12 @@ def held_back(samples: Samples, share: float, seed: int) -> tuple[Samples, Sampl
         share: From 0 to 1, of them for evaluation; at least one sample stays on either side.
         seed: Of the draw.
     """
-    if share <= 0 or len(samples) < 2:
+    count = _held_back_count(len(samples), share)
+    if count == 0:
         return samples, samples
-    count = min(len(samples) - 1, max(1, round(share * len(samples))))
     order = np.random.default_rng(seed).permutation(len(samples))
     return samples.take(np.sort(order[count:])), samples.take(np.sort(order[:count]))
+
+
+def _held_back_count(total: int, share: float) -> int:
+    return 0 if share <= 0 or total < 2 else min(total - 1, max(1, round(share * total)))

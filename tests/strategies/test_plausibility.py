@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.plausibility import Asked, bounded_step_s, plausible
+from strategies.plausibility import Asked, plausible
 from strategies.telemetry import Telemetry
 
 TOLD = Telemetry("pi", "cpu", 20, 200, 10, train_s=10.0, startup_s=1.0, total_s=11.5, cut=False)
@@ -119,21 +119,3 @@ def test_nobody_is_credited_with_more_than_was_asked(told, asked):
     if told.steps_done:
         assert credit.telemetry.step_s >= told.step_s
     assert plausible(credit.telemetry, asked).telemetry == credit.telemetry
-
-
-@settings(deadline=None)
-@given(st.floats(1e-9, 1e6), st.floats(1e-6, 1e3), st.floats(1, 100))
-def test_one_round_moves_a_prediction_by_a_bounded_factor(told_s, predicted_s, max_ratio):
-    step_s = bounded_step_s(told_s, predicted_s, max_ratio=max_ratio)
-    assert predicted_s / max_ratio <= step_s <= predicted_s * max_ratio
-    assert step_s == told_s or not predicted_s / max_ratio <= told_s <= predicted_s * max_ratio
-
-
-def test_without_a_prediction_the_word_counts():
-    assert bounded_step_s(0.5, None) == 0.5
-
-
-@pytest.mark.parametrize(("told_s", "predicted_s", "max_ratio"), [(0.0, 1.0, 2.0), (1.0, 0.0, 2.0), (1.0, 1.0, 0.5)])
-def test_times_out_of_range_are_refused(told_s, predicted_s, max_ratio):
-    with pytest.raises(ValueError, match=r"positive|max_ratio"):
-        bounded_step_s(told_s, predicted_s, max_ratio=max_ratio)

@@ -73,6 +73,11 @@ def test_small_claim_does_not_cap_the_other_of_two():
     assert capped_claims([100, 1000], [False] * 2) == [100, 300]
 
 
+def test_client_without_a_claim_stays_and_is_in_no_median():
+    assert capped_claims([100, None, 1e9, None, 110], [False] * 5, max_ratio=3) == [100, None, 330, None, 110]
+    assert capped_claims([None, 1e9], [False] * 2) == [None, 1e9]
+
+
 def test_single_claim_and_none_stay():
     assert capped_claims([1e9], [False]) == [1e9]
     assert capped_claims([], []) == []

@@ -105,6 +105,14 @@ class TestFolders:
         for client in clients:
             assert [known[image.tobytes()] for image in client.images] == client.labels.tolist()
 
+    @pytest.mark.parametrize("share", [0.0, 0.3])
+    def test_the_size_of_a_clients_training_part_is_known_without_its_images(self, tmp_path, share):
+        write_idx(tmp_path)
+        config = DataConfig(data="mnist", data_dir=str(tmp_path), test_share=share)
+        for client in range(config.partitions):
+            train, _ = held_back(client_samples(config, client, config.partitions), share, config.seed)
+            assert training_size(config, client, config.partitions) == len(train)
+
     def test_a_nodes_own_folder_wins(self, tmp_path):
         write_idx(tmp_path)
         config = DataConfig(data="fashion-mnist", data_dir=str(tmp_path / "elsewhere"), split="iid")
