@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOUNDATION = {"records", "errors", "units", "registry", "paths", "atomic", "logfilter"}
+FOUNDATION = {"records", "errors", "units", "registry", "paths", "machine", "atomic", "logfilter"}
 ISLANDS = {"store", "device", "meters", "workloads", "costmodel", "plan", "report"}
 JOINTS = {"measure", "tracing"}
 HEAVY = {

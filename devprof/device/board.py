@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from pathlib import Path
 
+from devprof.machine import compatible, device_tree
 from devprof.paths import procfs, read_text, sysfs, system
 
-__all__ = ["board_facts", "compatible", "is_raspberry_pi", "is_tegra"]
+__all__ = ["board_facts"]
 
 _SALT = b"devprof serial number\x00"
 # What makers leave in the field when they do not fill it.
@@ -30,22 +30,6 @@ _CONTAINER_HINTS = {
 }
 
 
-def compatible() -> tuple[str, ...]:
-    """The device tree's names of the board, most particular first, such as ``raspberrypi,5-model-b``; empty on a PC."""
-    text = read_text(_device_tree("compatible")) or ""
-    return tuple(name for name in text.split("\x00") if name)
-
-
-def is_raspberry_pi() -> bool:
-    """Whether this is a Raspberry Pi, whose firmware manages clocks and voltage."""
-    return any(name.startswith("raspberrypi,") for name in compatible())
-
-
-def is_tegra() -> bool:
-    """Whether this is an NVIDIA Jetson, whose GPU shares the host's memory."""
-    return system("etc", "nv_tegra_release").exists() or any(name.startswith("nvidia,tegra") for name in compatible())
-
-
 def board_facts() -> dict[str, str | None]:
     """Facts of the board; ``None`` for what the system does not tell."""
     return {
@@ -59,16 +43,12 @@ def board_facts() -> dict[str, str | None]:
     }
 
 
-def _device_tree(name: str) -> Path:
-    return procfs("device-tree", name)
-
-
 def _dmi(name: str) -> str | None:
     return read_text(sysfs("class", "dmi", "id", name))
 
 
 def _board() -> str | None:
-    model = read_text(_device_tree("model"))
+    model = device_tree("model")
     return model or " ".join(part for part in (_dmi("sys_vendor"), _dmi("product_name")) if part) or None
 
 
@@ -77,7 +57,7 @@ def _serial_hash() -> str | None:
 
     Serial numbers are short enough to be tried out one by one, so it is not a secret. DMI's numbers are for root only.
     """
-    for serial in (read_text(_device_tree("serial-number")), _dmi("product_uuid"), _dmi("product_serial")):
+    for serial in (device_tree("serial-number"), _dmi("product_uuid"), _dmi("product_serial")):
         if serial and len(set(serial)) > 2 and not serial.lower().startswith(_NO_SERIAL):
             return hashlib.sha256(_SALT + serial.encode()).hexdigest()[:12]
     return None

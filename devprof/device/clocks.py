@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from devprof.device.board import is_raspberry_pi
-from devprof.device.tools import ask, vcgencmd_frequency_hz
+from devprof.device.tools import vcgencmd_frequency_hz
+from devprof.machine import ask, is_raspberry_pi
 from devprof.paths import read_int, read_text, sysfs
 
 __all__ = [

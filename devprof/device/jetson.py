@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from devprof.device.tools import ask
+from devprof.machine import ask
 from devprof.paths import read_text, system
 
 __all__ = ["PowerMode", "l4t_release", "parse_nvpmodel", "power_mode"]

@@ -12,7 +12,7 @@ import os
 import re
 from typing import Any
 
-from devprof.device.board import is_tegra
+from devprof.machine import is_tegra
 from devprof.paths import procfs, read_text
 
 __all__ = ["driver_version", "gpu_model", "nvml_reasons", "used_memory_bytes"]

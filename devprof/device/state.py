@@ -8,7 +8,8 @@ from devprof.device import clocks
 from devprof.device.clocks import governor
 from devprof.device.heat import read_zones, temperature_c
 from devprof.device.nvidia import nvml_reasons
-from devprof.device.tools import ask, vcgencmd_throttled
+from devprof.device.tools import vcgencmd_throttled
+from devprof.machine import ask
 
 __all__ = ["State", "governor", "read_state", "temperature_c"]
 

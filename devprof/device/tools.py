@@ -1,36 +1,14 @@
-"""Vendors' command-line tools that know what the kernel's files do not say."""
+"""Answers of vendors' command-line tools that know what the kernel's files do not say."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 
-__all__ = ["ask", "vcgencmd_frequency_hz", "vcgencmd_throttled"]
+__all__ = ["vcgencmd_frequency_hz", "vcgencmd_throttled"]
 
-_TIMEOUT_S = 2.0
 # Longer numbers than a clock or a flag word can have are no answer.
 _FREQUENCY = re.compile(r"frequency\s*\(\d+\)\s*=\s*(\d{1,12})(?!\d)", re.ASCII)
 _THROTTLED = re.compile(r"throttled\s*=\s*(?:0x)?([0-9a-f]{1,8})(?!\w)", re.ASCII | re.IGNORECASE)
-
-
-def ask(tool: str, *arguments: str) -> str | None:
-    """What a tool on ``PATH`` prints; ``None`` if it is absent, fails, or takes longer than two seconds."""
-    path = shutil.which(tool)
-    if path is None:
-        return None
-    try:
-        done = subprocess.run(
-            [path, *arguments],
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_TIMEOUT_S,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
 def vcgencmd_frequency_hz(text: str) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from devprof.device.board import is_tegra
 from devprof.device.load import CpuTimes, other_cpu_share, read_cpu_times
 from devprof.device.memory import (
     involuntary_switches,
@@ -16,6 +15,7 @@ from devprof.device.memory import (
     swapped_in_bytes,
 )
 from devprof.device.nvidia import used_memory_bytes
+from devprof.machine import is_tegra
 from devprof.measure.protocol import MemoryPeaks, WindowCounts
 
 __all__ = ["MemoryGauge", "WindowGauge", "accelerator_context_bytes"]

@@ -1,16 +1,10 @@
 import math
 
 import pytest
-from fake_boards import FakeBoard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devprof.device import tools
-
-
-@pytest.fixture
-def board(tmp_path, monkeypatch):
-    return FakeBoard(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -51,28 +45,3 @@ def test_no_answer_makes_the_readers_raise(text):
     hz, flags = tools.vcgencmd_frequency_hz(text), tools.vcgencmd_throttled(text)
     assert hz is None or (hz > 0 and math.isfinite(hz))
     assert flags is None or 0 <= flags < 1 << 32
-
-
-def test_a_tool_is_asked_with_its_arguments(board):
-    board.tool("say", 'echo "$1-$2"')
-    assert tools.ask("say", "a", "b") == "a-b\n"
-
-
-def test_a_tool_that_is_absent_fails_or_cannot_be_started_says_nothing(board):
-    assert tools.ask("absent") is None
-    board.tool("failing", "echo something; exit 3")
-    assert tools.ask("failing") is None
-    board.write("bin/damaged", "no program")
-    (board.folder / "bin" / "damaged").chmod(0o755)
-    assert tools.ask("damaged") is None
-
-
-def test_a_tool_that_hangs_is_ended(board, monkeypatch):
-    monkeypatch.setattr(tools, "_TIMEOUT_S", 0.05)
-    board.tool("hanging", "while :; do :; done")
-    assert tools.ask("hanging") is None
-
-
-def test_a_tool_that_speaks_no_unicode_is_read(board):
-    board.tool("odd", r"printf '\377x'")
-    assert tools.ask("odd") == "\ufffdx"

@@ -11,7 +11,7 @@ from tiny_datasets import CIFAR_BATCHES, write_cifar, write_idx
 from datasets_meta import dataset_names, load_dataset_meta
 from devprof.errors import DevprofError
 from strategies.app.config import DataConfig
-from strategies.app.data import Samples, client_samples, held_back, open_part, server_samples
+from strategies.app.data import Samples, client_samples, held_back, open_part, server_samples, training_size
 
 DIGITS = DataConfig(seed=5)
 REAL = Path(os.environ.get("DEVPROF_DATA", "/nowhere"))
@@ -108,10 +108,10 @@ class TestFolders:
     @pytest.mark.parametrize("share", [0.0, 0.3])
     def test_the_size_of_a_clients_training_part_is_known_without_its_images(self, tmp_path, share):
         write_idx(tmp_path)
-        config = DataConfig(data="mnist", data_dir=str(tmp_path), test_share=share)
-        for client in range(config.partitions):
-            train, _ = held_back(client_samples(config, client, config.partitions), share, config.seed)
-            assert training_size(config, client, config.partitions) == len(train)
+        config = DataConfig(data="mnist", data_dir=str(tmp_path), test_share=share, split="iid")
+        for client in range(4):
+            train, _ = held_back(client_samples(config, client, 4), share, config.seed)
+            assert training_size(config, client, 4) == len(train)
 
     def test_a_nodes_own_folder_wins(self, tmp_path):
         write_idx(tmp_path)
