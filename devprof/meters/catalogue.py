@@ -1,0 +1,63 @@
+"""All power sources by the name under which ``--meter`` knows them. Nothing of a driver is imported before it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol, cast
+
+from devprof.errors import UnknownNameError
+from devprof.meters.base import Meter, SourceState
+
+__all__ = ["Driver", "open_meter", "probe_sources", "split_spec"]
+
+_DRIVERS: dict[str, str] = {}
+
+
+class Driver(Protocol):
+    """What the module of a power source offers."""
+
+    def probe(self) -> SourceState:
+        """Whether the source could be read here; quick, and nothing is started or changed."""
+
+    def open_meter(self, argument: str) -> Meter:
+        """Open it.
+
+        Args:
+            argument: What followed the name and a colon in ``--meter``; empty where nothing did.
+
+        Raises:
+            MeterError: If it cannot be opened.
+        """
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Name and argument of a meter as ``--meter`` gives it: ``name`` or ``name:argument``."""
+    name, _, argument = spec.partition(":")
+    return name.strip(), argument.strip()
+
+
+def driver(name: str) -> Driver:
+    """The driver of a name.
+
+    Raises:
+        UnknownNameError: If there is none; the closest are named.
+    """
+    if name not in _DRIVERS:
+        raise UnknownNameError("meter", name, _DRIVERS, f"known are {', '.join(_DRIVERS)}")
+    return cast("Driver", importlib.import_module(_DRIVERS[name]))
+
+
+def open_meter(spec: str) -> Meter:
+    """Open the meter that ``--meter`` names.
+
+    Raises:
+        MeterError: If it cannot be opened.
+        UnknownNameError: If there is no such meter.
+    """
+    name, argument = split_spec(spec)
+    return driver(name).open_meter(argument)
+
+
+def probe_sources() -> tuple[SourceState, ...]:
+    """The state of every source that a device can have, in the order in which they would be preferred."""
+    return tuple(driver(name).probe() for name in _DRIVERS)
