@@ -46,7 +46,9 @@ EXTRAS = {
     "model": (("pandas", "sklearn", "scipy", "skops"), "cost models"),
     "fl": (("flwr", "sklearn"), "federated learning with Flower"),
     "report": (("altair", "vl_convert"), "pages and figures"),
-    "nvml": (("pynvml",), "throttling and memory of NVIDIA GPUs"),
+    "nvml": (("pynvml",), "throttling, memory and power of NVIDIA GPUs"),
+    "meter": (("pyvisa", "pyvisa_py", "serial"), "lab meters that speak SCPI, meters on a serial line"),
+    "jetson": (("jtop",), "power sensors of a Jetson through its jtop service"),
     "sim": (("flwr", "ray"), "Flower's own simulation engine (flwr run)"),
 }
 
