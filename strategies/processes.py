@@ -141,8 +141,7 @@ class LocalFederation:
             self._start_superlink()
             for node in self._nodes:
                 self._launch(node)
-            for node in self._nodes:
-                self._wait_online(node.name)
+            self._wait_online(*(node.name for node in self._nodes))
         except BaseException:
             self.close()
             raise
@@ -305,10 +304,17 @@ class LocalFederation:
         self._flwr("supernode", "register", str(public_key), _CONNECTION, "--name", name, "--format", "json")
         self._registered.add(private_key)
 
-    def _wait_online(self, name: str) -> None:
+    def _wait_online(self, *names: str) -> None:
         end = time.monotonic() + self._start_limit_s
-        while (node_id := self.node_id(name)) is None or node_id not in self.online():
-            self._check_coming(name, end)
+        for name in names:
+            while self.node_id(name) is None:
+                self._check_coming(name, end)
+        # Asking the SuperLink takes seconds of processor time: once for all.
+        while names:
+            online = self.online()
+            names = tuple(name for name in names if self.node_id(name) not in online)
+            for name in names:
+                self._check_coming(name, end)
 
     def _check_coming(self, name: str, end: float) -> None:
         """A short wait; an error if the process has ended or its time is up."""

@@ -41,3 +41,8 @@ def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
         with contextlib.suppress(psutil.Error, OSError):
             if marker in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0") and process.pid != os.getpid():
                 process.kill()
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests with real processes wait for each other most of the time."""
+    return (os.cpu_count() or 1) + 1

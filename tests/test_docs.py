@@ -1,10 +1,12 @@
 """The documentation: every command in it runs, every command is in it, every link leads somewhere.
 
 Lines that begin with ``$`` in ``console`` blocks are run in the order of the file, in one folder per file, by the shell, as a
-reader would. Measuring commands get a short window appended, which changes nothing but their patience. A ``toml`` block whose
-first line is its file name as a comment is a file in that folder.
+reader would; devprof's commands that start no other process are run by its entry point in this process, because a new one would
+spend its time on importing. Measuring commands get a short time, which changes nothing but their patience. A ``toml``
+block whose first line is its file name as a comment is a file in that folder.
 """
 
+import contextlib
 import itertools
 import re
 import shlex
@@ -12,8 +14,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from devprof.cli import COMMANDS
+from devprof.cli import COMMANDS, main
 from devprof.device.emulate import Limits, check
 from devprof.errors import DevprofError
 from devprof.measure.checks import Warn
@@ -28,6 +31,9 @@ ELSEWHERE = {
     "flwr": "tests/strategies/app/test_flwr_run.py",
     "devprof fleet": "tests/strategies/fleet/test_real_fleet.py",
 }
+# Commands of devprof that stay in their process, and the signs by which a line needs the shell.
+IN_PROCESS = {"doctor", "summary", "import", "fit", "predict", "plan", "report"}
+SHELL = set("|&;<>$`*?~")
 
 
 def commands_of(page):
@@ -73,17 +79,30 @@ def test_every_command_of_a_page_runs(page, tmp_path, flower_environment, can_em
             continue
         if command.startswith("devprof emulate") and not can_emulate:
             continue
-        line = f"{command} --min-time 50ms" if command.startswith("devprof measure") else command
-        done = subprocess.run(
-            ["bash", "-c", line],
-            cwd=tmp_path,
-            env=flower_environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{page.name}: {command}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
+        line = command
+        if command.startswith("devprof measure"):
+            line += " --min-time 50ms"
+        code, said = run_line(line, tmp_path, flower_environment)
+        assert code == 0, f"{page.name}: {command}\n{said}"
+
+
+def run_line(line, folder, environment):
+    """Exit code and the end of what a command line printed, run in a folder."""
+    tool, name, *_ = [*shlex.split(line), ""]
+    if tool == "devprof" and name in IN_PROCESS and not SHELL & set(line):
+        with contextlib.chdir(folder):
+            result = CliRunner().invoke(main, shlex.split(line)[1:])
+        return result.exit_code, result.output[-3000:]
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.returncode, done.stdout[-1500:] + done.stderr[-1500:]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)

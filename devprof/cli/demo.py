@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from devprof.cli.common import echo_json, json_option, log_to_stderr, require_extras, stdout_table
+from devprof.cli.common import SECONDS, echo_json, json_option, log_to_stderr, require_extras, stdout_table
 from devprof.cli.demo_board import measure_board
 from devprof.cli.demo_parts import (
     CLASSES,
@@ -78,16 +78,19 @@ _BOARD_NOTE = (
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of data split, initial model and step times."
 )
+@click.option(
+    "--min-time", type=SECONDS, default="1s", show_default=True, help="Timed window per measured run, at the least."
+)
 @json_option
-def command(output: Path, rounds: int, seed: int, as_json: bool) -> None:
+def command(output: Path, rounds: int, seed: int, min_time: float, as_json: bool) -> None:
     """Go the whole way on this machine: measure, fit, predict, federate, report.
 
-    Takes about three minutes on two cores. A second run with the same folder reuses the measurements that are finished.
+    Takes three to five minutes on two cores. A second run with the same folder reuses the measurements that are finished.
     """
     log_to_stderr()
     require_extras("train", "model", "fl", "report")
     _say(1, f"measuring {len(FITTED) + len(HELD_OUT)} configurations, a fresh process each")
-    runs = _measure(output)
+    runs = _measure(output, min_time)
     _say(1, "measuring on an emulated board with half a processor and 1 GiB, one batch of which will not fit")
     board, reason = measure_board(output)
     if reason is not None:
@@ -123,7 +126,7 @@ def _say(step: int, text: str) -> None:
     click.echo(f"[{step}/{_STEPS}] {text}", err=True)
 
 
-def _measure(output: Path) -> list[Measurement]:
+def _measure(output: Path, min_time_s: float) -> list[Measurement]:
     """The runs of this demo in the folder's table, those of an earlier demo included."""
     from devprof.cli.sweeping import measure_all
     from devprof.device.identity import identify
@@ -133,7 +136,7 @@ def _measure(output: Path) -> list[Measurement]:
     ensure_writable(output)
     configurations = [*FITTED, *HELD_OUT]
     device = identify()
-    options = MeasureOptions(min_time_s=1.0, timeout_s=120.0, suite="demo")
+    options = MeasureOptions(min_time_s=min_time_s, timeout_s=120.0, suite="demo")
     _, interrupted = measure_all(configurations, device, options, output)
     if interrupted:
         click.echo("Interrupted; what was measured is kept, and the same command goes on from here.", err=True)

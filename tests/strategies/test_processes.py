@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tiny_datasets import write_idx
 
 from devprof.device.emulate import Limits, check
 from devprof.errors import DevprofError, UnknownNameError
@@ -18,19 +19,20 @@ from strategies.processes import SUPERLINK, LocalFederation, NodeSpec, TlsFiles
 
 ROOT = Path(__file__).parents[2]
 FEDAVG = {"strategy": "fedavg", "num-server-rounds": 1}
+CUTOFF = {"strategy": "cutoff", "cutoff-per-processor": "cpu=200", "inner": "fedprox", "proximal-mu": 0.01}
 
 
 def spec(name, partition, **options):
     return NodeSpec(name, {"device": name, "partition-id": partition, "num-partitions": 2}, **options)
 
 
-def half_a_cpu():
+def one_cpu():
     """The limit where control groups can be made here, none elsewhere."""
     try:
-        check(Limits(cpus=0.5))
+        check(Limits(cpus=1.0))
     except DevprofError:
         return None
-    return 0.5
+    return 1.0
 
 
 def alive(pid):
@@ -46,7 +48,7 @@ def everybody(federation, *names):
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory):
-    nodes = [spec("fast", 0), spec("slow", 1, cpus=half_a_cpu())]
+    nodes = [spec("fast", 0), spec("slow", 1, cpus=one_cpu())]
     with LocalFederation(tmp_path_factory.mktemp("federation"), nodes) as running:
         yield running
 
@@ -59,11 +61,17 @@ class TestFederation:
 
     def test_a_run_comes_to_its_end_and_strings_arrive_as_they_are(self, federation, tmp_path):
         output = tmp_path / """it's "quoted" = a # name"""
-        ended = federation.run(ROOT, {**FEDAVG, "output": str(output)}, timeout_s=240)
+        write_idx(tmp_path / "mnist", packed=True)
+        data = {"data": "mnist", "data-dir": str(tmp_path), "split": "digits", "classes-per-client": 5, "partitions": 2}
+        config = data | CUTOFF | {"evaluate": "both", "num-server-rounds": 1, "learning-rate": 0.01}
+        ended = federation.run(ROOT, {**config, "output": str(output)}, timeout_s=240)
         assert ended.ok, ended.log
-        assert [evaluation.server_round for evaluation in read_records(output, "evaluations", Evaluation)] == [0, 1]
+        rounds = [(one.strategy, one.server_round) for one in read_records(output, "evaluations", Evaluation)]
+        assert rounds == [("cutoff", 0), ("cutoff", 1), ("cutoff, on clients", 1)]
+        rows = read_records(output, "rounds", RoundLog)
+        assert [(row.outcome, row.cutoff_s, row.processor) for row in rows] == [("used", 200.0, "cpu")] * 2
         # What the nodes' own configuration says is what their telemetry tells.
-        assert {row.device for row in read_records(output, "rounds", RoundLog)} == {"fast", "slow"}
+        assert {row.device for row in rows} == {"fast", "slow"}
         assert federation.logs("run-1").is_file()
 
     def test_a_run_that_fails_says_so(self, federation):

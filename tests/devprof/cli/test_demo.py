@@ -117,7 +117,7 @@ def test_what_is_missing_is_said_before_anything_is_measured(tmp_path, monkeypat
 def test_the_whole_way(tmp_path, monkeypatch):
     output = tmp_path / "demo"
     script = "import sys; from devprof.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", script, "demo", "-o", str(output), "--rounds", "2", "--json"]
+    command = [sys.executable, "-c", script, "demo", "-o", str(output), "--rounds", "2", "--min-time", "50ms", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=540, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
