@@ -10,7 +10,11 @@ from devprof.meters.base import Meter, SourceState
 
 __all__ = ["Driver", "open_meter", "probe_sources", "split_spec"]
 
-_DRIVERS: dict[str, str] = {}
+_DRIVERS: dict[str, str] = {
+    "rapl": "devprof.meters.rapl",
+    "hwmon": "devprof.meters.hwmon",
+    "battery": "devprof.meters.battery",
+}
 
 
 class Driver(Protocol):
