@@ -12,8 +12,11 @@ __all__ = ["Driver", "open_meter", "probe_sources", "split_spec"]
 
 _DRIVERS: dict[str, str] = {
     "rapl": "devprof.meters.rapl",
+    "nvml": "devprof.meters.nvml",
+    "pmic": "devprof.meters.pmic",
     "hwmon": "devprof.meters.hwmon",
     "battery": "devprof.meters.battery",
+    "tcp": "devprof.meters.remote",
 }
 
 
