@@ -9,7 +9,15 @@ from __future__ import annotations
 import math
 import re
 
-__all__ = ["format_bytes", "format_seconds", "parse_bytes", "parse_celsius", "parse_cpus", "parse_seconds"]
+__all__ = [
+    "format_bytes",
+    "format_joules",
+    "format_seconds",
+    "parse_bytes",
+    "parse_celsius",
+    "parse_cpus",
+    "parse_seconds",
+]
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "K": 1 << 10, "KB": 1000, "KIB": 1 << 10, "M": 1 << 20, "MB": 10**6, "MIB": 1 << 20}
@@ -94,6 +102,16 @@ def format_seconds(seconds: float | None) -> str:
         if abs(rounded := _three_digits(seconds / factor)) < limit:
             return f"{_plain(rounded)} {unit}"
     return f"{_plain(_three_digits(seconds / 3600))} h"
+
+
+def format_joules(energy_j: float | None) -> str:
+    """An energy with three significant digits and the unit a person would choose; an en dash for ``None``."""
+    if energy_j is None or math.isnan(energy_j):
+        return "–"
+    for unit, factor in (("µJ", 1e-6), ("mJ", 1e-3), ("J", 1.0), ("kJ", 1e3)):
+        if abs(rounded := _three_digits(energy_j / factor)) < 1000:
+            return f"{_plain(rounded)} {unit}"
+    return f"{_plain(_three_digits(energy_j / 1e6))} MJ"
 
 
 def format_bytes(size: float | None) -> str:

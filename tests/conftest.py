@@ -12,6 +12,17 @@ import pytest
 
 from strategies.compat import flower_offline_environment
 
+LONGEST = (
+    "test_demo",
+    "test_docs",
+    "test_real_federation",
+    "test_processes",
+    "test_measure_faults",
+    "test_flwr_run",
+    "test_commands",
+    "test_secure_federation",
+)
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -46,3 +57,8 @@ def flower_environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: tests with real processes wait for each other most of the time."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no worker ends long after the others."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

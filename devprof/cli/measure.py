@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,10 @@ from devprof.cli.common import (
     require_known_models,
     stdout_table,
 )
+from devprof.cli.metering import meter_asked, meter_options
 from devprof.cli.sweeping import measure_all
 from devprof.records import MODES, TASKS, Measurement
-from devprof.units import format_bytes, format_seconds
+from devprof.units import format_bytes, format_joules, format_seconds
 from devprof.workloads.names import DATA_SOURCES, OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
 @click.option(
     "--timeout", type=SECONDS, default="600s", show_default=True, help="After this a run becomes a row 'timeout'."
 )
+@meter_options
 @click.option(
     "--retry-failed", is_flag=True, help="Measure again what ended as oom, killed, crashed, timeout or error."
 )
@@ -102,7 +105,7 @@ def command(
     require_known_models([workload.model for workload in workloads])
     if any(workload.data == "jpeg" for workload in workloads):
         prepare_jpegs()
-    options = _options(suite, asked)
+    options = replace(_options(suite, asked), **meter_asked(asked, processor))
     configurations = with_repeats(workloads, repeats or suite.repeats or 1)
     device = identified(processor, threads, options.affinity, device_name)
     rows, interrupted = measure_all(configurations, device, options, output, retry_failed=retry_failed)
@@ -177,7 +180,8 @@ def _options(suite: Suite, asked: dict[str, Any]) -> MeasureOptions:
 
 def _show(rows: Sequence[Measurement]) -> None:
     columns = [("model", False), ("mode", False), ("batch", True), ("status", False), ("step", True)]
-    columns += [("95 % interval", True), ("memory peak", True), ("steps", True), ("remarks", False)]
+    columns += [("95 % interval", True), ("memory peak", True), ("energy per step", True), ("steps", True)]
+    columns += [("remarks", False)]
     stdout_table(f"Measured on {rows[0].device}", columns, [_line(run) for run in rows])
     _explain(rows)
 
@@ -188,7 +192,8 @@ def _line(run: Measurement) -> tuple[str, ...]:
     if run.step_s_ci_low is not None and run.step_s_ci_high is not None:
         interval = f"{format_seconds(run.step_s_ci_low)} … {format_seconds(run.step_s_ci_high)}"
     notes = ", ".join(_codes(run)) or run.error or ""
-    figures = (format_seconds(run.step_s), interval, format_bytes(run.rss_peak_bytes), str(run.steps or "–"))
+    energy = format_joules(run.energy_per_step_j)
+    figures = (format_seconds(run.step_s), interval, format_bytes(run.rss_peak_bytes), energy, str(run.steps or "–"))
     return (run.model, mode, str(run.batch_size), run.status, *figures, notes)
 
 

@@ -60,8 +60,8 @@ def measure_all(
             progress.update(bar, description=_label(configuration))
 
         try:
-            for run, steps in run_sweep(to_do, device, options, on_start=show):
-                write_run(output, run, steps)
+            for run, steps, power in run_sweep(to_do, device, options, on_start=show):
+                write_run(output, run, steps, power)
                 rows.append(run)
                 progress.advance(bar)
                 if run.status != "ok":

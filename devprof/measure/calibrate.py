@@ -197,7 +197,7 @@ class Calibration:
             signature = step_signature(workload.model, workload.mode, workload.batch_size)
             if signature in measured or time.monotonic() >= stop_s:
                 continue
-            run, _ = measure_workload(workload, self._device, options)
+            run = measure_workload(workload, self._device, options).run
             timed = Timed(0, operator_status(run.status), run.error, run.step_s, run.first_step_s, None, run.steps)
             self._versions = run.versions or self._versions
             row = self._row(OperatorCall(signature, "step", 0.0, 0.0), timed)

@@ -33,6 +33,17 @@ class Warn(Enum):
     SWAPPED_IN = "the machine read from swap during the run: the step time is not valid; try a smaller --batch-size"
     PEAK_NOT_RESET = "the kernel refused to reset the memory peak, which therefore includes start-up"
     THREADS_CHANGED = "the model's code changed torch's number of threads; it was set back before the first step"
+    POWER_LOST = (
+        "the meter was not heard for over 5 % of the window, so there is no energy; devprof doctor looks at the meter"
+    )
+    POWER_REJECTED = "readings that cannot be true were left out; power_rejected counts them"
+    METER_CLOCK = (
+        "the clock of the meter's host is off by over 1 % of the window, so there is no energy; try --min-time 60s"
+    )
+    ENERGY_BOUND = "the bound of the energy's error is above 2 %: try a longer --max-window, or a meter of its own"
+    IDLE_DRIFT = (
+        "idle power before and after the run differ by more than 5 %; net energy is uncertain; try a longer --idle"
+    )
     MEAN_FOR_MEDIAN = "the imported step times are means of several steps; they stand in for the medians"
 
     @property

@@ -20,7 +20,7 @@ from typing import IO
 
 from devprof.device.limits import oom_kills_here
 from devprof.measure.outcome import classify_end, oom_kill_count
-from devprof.measure.protocol import Failed, Finished, Ready, Request, decode_event, encode
+from devprof.measure.protocol import Edge, Event, Failed, Finished, Ready, Request, decode_event, encode
 from devprof.records import Status
 
 __all__ = ["WORKER", "Child", "ChildEnd", "run_child", "started"]
@@ -86,6 +86,13 @@ class Child:
                 return
             yield line
 
+    def answer(self, line: str) -> None:
+        """Write a line to a child that was started for a conversation; one that has ended hears nothing."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):
+            self.process.stdin.write(f"{line}\n".encode())
+            self.process.stdin.flush()
+
     def end(self) -> None:
         """Leave no process behind: the child's whole session is killed."""
         if self._ended:
@@ -94,6 +101,9 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
 
     def verdict(self) -> tuple[Status, str]:
         """Status and reason of a child that ended without delivering a result."""
@@ -105,13 +115,14 @@ class Child:
 
 
 @contextlib.contextmanager
-def started(command: Sequence[str], threads: int, *, request: str = "") -> Iterator[Child]:
+def started(command: Sequence[str], threads: int, *, request: str = "", conversation: bool = False) -> Iterator[Child]:
     """Start a child, and leave no process of it behind, whatever happens inside.
 
     Args:
         command: To which the number of a file descriptor for its events is appended.
         threads: What thread pools are told before they load.
         request: What it reads from its standard input.
+        conversation: Whether its standard input stays open instead, for :meth:`Child.answer`.
 
     Raises:
         OSError: If no process can be started.
@@ -130,7 +141,7 @@ def started(command: Sequence[str], threads: int, *, request: str = "") -> Itera
         try:
             process = subprocess.Popen(
                 [*command, str(write_end)],
-                stdin=source if request else subprocess.DEVNULL,
+                stdin=subprocess.PIPE if conversation else source if request else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 pass_fds=(write_end,),
@@ -146,23 +157,39 @@ def started(command: Sequence[str], threads: int, *, request: str = "") -> Itera
             child.end()
 
 
-def run_child(request: Request, timeout_s: float, *, worker: Sequence[str] = WORKER) -> ChildEnd:
+def run_child(
+    request: Request,
+    timeout_s: float,
+    *,
+    worker: Sequence[str] = WORKER,
+    respond: Callable[[Edge], str | None] | None = None,
+) -> ChildEnd:
     """Run a request in a fresh process.
 
     Args:
         request: What to measure.
         timeout_s: Wall seconds after which the child is killed.
         worker: The command, to which the request and the number of a file descriptor are appended.
+        respond: Called in a thread for each moment that matters to a meter, as it comes; its result is the answer.
 
     Raises:
         KeyboardInterrupt: If the user interrupts; the child is killed first.
         OSError: If no process can be started.
     """
-    with started([*worker, encode(request)], request.threads) as child:
+    with started([*worker, encode(request)], request.threads, conversation=respond is not None) as child:
         timed_out = False
-        lines: list[str] = []
+        received: list[Event | None] = []
+
+        def listen() -> None:
+            for line in child.events:
+                event = decode_event(line)
+                if not isinstance(event, Edge):
+                    received.append(event)
+                elif respond is not None and (answer := respond(event)) is not None:
+                    child.answer(answer)
+
         # Read while waiting: a long series of steps is more than a pipe holds, and the child would wait for ever.
-        reader = threading.Thread(target=lines.extend, args=(child.events,), daemon=True)
+        reader = threading.Thread(target=listen, daemon=True)
         reader.start()
         try:
             child.process.wait(timeout_s)
@@ -170,7 +197,6 @@ def run_child(request: Request, timeout_s: float, *, worker: Sequence[str] = WOR
             timed_out = True
         child.end()
         reader.join()
-        received = [decode_event(line) for line in lines]
         ready = next((event for event in received if isinstance(event, Ready)), None)
         for event in received:
             if isinstance(event, Finished):

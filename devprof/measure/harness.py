@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from devprof.device.identity import installed_version
 from devprof.device.throttle import judge
 from devprof.measure.child import WORKER, run_child
 from devprof.measure.cooldown import wait_until_cool
+from devprof.measure.metered import Metered, no_figures
 from devprof.measure.monitor import watched_states
 from devprof.measure.protocol import Request
 from devprof.measure.rows import Columns, finished_columns, ready_columns, state_columns, step_rows
-from devprof.records import Device, Measurement, StepTime, Workload
+from devprof.meters.base import MeterError
+from devprof.meters.sampling import Sampling
+from devprof.records import Device, Measurement, PowerSample, StepTime, Workload
 
-__all__ = ["MeasureOptions", "configuration_key", "measure_workload"]
+__all__ = ["MeasureOptions", "Measured", "configuration_key", "measure_workload"]
 
+_LOG = logging.getLogger(__name__)
 # The child stops on its own a little earlier, so that a slow model yields its few steps instead of a timeout.
 _STOP_SHARE = 0.8
 
@@ -40,6 +47,9 @@ class MeasureOptions:
         max_start_temp_c: Wait until the hottest zone is not above this; ``None`` does not wait.
         cooldown_timeout_s: The longest such wait.
         worker: The command of the child.
+        meter: The power source, as ``--meter`` names it; ``None`` measures no energy.
+        idle_s: Seconds of idle power before and after a run with a meter.
+        max_window_s: The longest timed window for the sake of the energy's error bound.
     """
 
     min_time_s: float = 10.0
@@ -51,6 +61,17 @@ class MeasureOptions:
     max_start_temp_c: float | None = None
     cooldown_timeout_s: float = 600.0
     worker: Sequence[str] = WORKER
+    meter: str | None = None
+    idle_s: float = 30.0
+    max_window_s: float = 120.0
+
+
+class Measured(NamedTuple):
+    """What measuring one configuration leaves: the row, also of a run that failed, raw steps, and a meter's raw readings."""
+
+    run: Measurement
+    steps: Sequence[StepTime] = ()
+    power: Sequence[PowerSample] = ()
 
 
 def configuration_key(workload: Workload) -> str:
@@ -58,9 +79,7 @@ def configuration_key(workload: Workload) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(workload), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def measure_workload(
-    workload: Workload, device: Device, options: MeasureOptions, *, repeat: int = 0
-) -> tuple[Measurement, list[StepTime]]:
+def measure_workload(workload: Workload, device: Device, options: MeasureOptions, *, repeat: int = 0) -> Measured:
     """Measure one configuration in a fresh child process.
 
     Args:
@@ -69,30 +88,27 @@ def measure_workload(
         options: Times and limits.
         repeat: Number of this repeat, kept with the row.
 
-    Returns:
-        The row, also for a run that failed, and its raw steps.
-
     Raises:
         KeyboardInterrupt: If the user interrupts; the child is ended first.
     """
-    request = Request(
-        workload=workload,
-        processor=device.processor,
-        threads=device.threads,
-        min_time_s=options.min_time_s,
-        min_steps=options.min_steps,
-        phase_steps=options.phase_steps,
-        stop_after_s=options.timeout_s * _STOP_SHARE,
-        affinity=options.affinity,
-    )
     waited_s, cool_enough = None, True
     if options.max_start_temp_c is not None:
         waited_s, cool_enough = wait_until_cool(options.max_start_temp_c, options.cooldown_timeout_s)
     now = datetime.now(timezone.utc)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     begin = time.perf_counter()
-    with watched_states(device.processor) as states:
-        child = run_child(request, options.timeout_s, worker=options.worker)
+    with contextlib.ExitStack() as stack:
+        metered = _metered(options.meter, stack)
+        with watched_states(device.processor) as states:
+            child = run_child(
+                _request(workload, device, options, metered=metered is not None),
+                options.timeout_s + (2 * options.idle_s if metered else 0.0),
+                worker=options.worker,
+                respond=metered.respond if metered else None,
+            )
+        figures = metered.figures(run_id, child.finished) if metered and child.finished else None
+        if options.meter and metered is None:
+            figures = no_figures(options.meter)
     throttling = judge(states)
     row: Columns = {
         "run_id": run_id,
@@ -114,9 +130,39 @@ def measure_workload(
     if child.ready is not None:
         row |= ready_columns(child.ready)
     if child.finished is None:
-        return Measurement(**row), []
-    row |= finished_columns(child.finished, throttled=throttling.verdict, cool_enough=cool_enough)
-    return Measurement(**row), step_rows(run_id, child.finished)
+        return Measured(Measurement(**row))
+    about_meter = figures.warnings if figures else ()
+    row |= finished_columns(child.finished, throttled=throttling.verdict, cool_enough=cool_enough, warnings=about_meter)
+    if figures:
+        row |= figures.columns
+    return Measured(Measurement(**row), step_rows(run_id, child.finished), figures.samples if figures else ())
+
+
+def _metered(meter: str | None, stack: contextlib.ExitStack) -> Metered | None:
+    """The sampler beside the run. One that worked before a sweep and does not now costs the energy, not the run."""
+    if meter is None:
+        return None
+    try:
+        return Metered(stack.enter_context(Sampling(meter)))
+    except MeterError as error:
+        _LOG.warning("the meter %s cannot be read, so this run has no energy: %s", meter, error)
+        return None
+
+
+def _request(workload: Workload, device: Device, options: MeasureOptions, *, metered: bool) -> Request:
+    return Request(
+        workload=workload,
+        processor=device.processor,
+        threads=device.threads,
+        min_time_s=options.min_time_s,
+        min_steps=options.min_steps,
+        phase_steps=options.phase_steps,
+        stop_after_s=options.timeout_s * _STOP_SHARE,
+        affinity=options.affinity,
+        metered=metered,
+        idle_s=options.idle_s if metered else 0.0,
+        max_window_s=options.max_window_s,
+    )
 
 
 def _device_columns(device: Device) -> Columns:

@@ -7,12 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from devprof.records import Status, Workload
 
-__all__ = ["Failed", "Finished", "MemoryPeaks", "Ready", "Request", "WindowCounts", "decode_event", "encode"]
+__all__ = [
+    "ENOUGH",
+    "GO",
+    "Edge",
+    "Event",
+    "Failed",
+    "Finished",
+    "MemoryPeaks",
+    "Ready",
+    "Request",
+    "WindowCounts",
+    "decode_event",
+    "encode",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +41,10 @@ class Request:
         phase_steps: Steps of the separate pass that stamps data loading, forward, backward and optimizer; ``None`` for a few.
         stop_after_s: Seconds from the start after which no new step begins once the least number of steps is done.
         affinity: CPUs to which the child is bound; ``None`` leaves it as it is.
+        metered: Whether the parent reads a meter: then the child says when its window and its idle times begin and end, and
+            asks whether the window is long enough.
+        idle_s: Seconds of doing nothing before the first step and after the last, for the power of the loaded process.
+        max_window_s: The longest timed window when the meter asks for more.
     """
 
     workload: Workload
@@ -38,6 +55,9 @@ class Request:
     phase_steps: int | None
     stop_after_s: float
     affinity: tuple[int, ...] | None = None
+    metered: bool = False
+    idle_s: float = 0.0
+    max_window_s: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -93,6 +113,8 @@ class Finished:
         threads_changed: Whether the model or its libraries changed torch's number of threads.
         memory: Peaks and shares; see :class:`MemoryPeaks`.
         window: What happened to the process and the machine during the timed window.
+        spans_ns: Begin and end of the timed window (``window``) and of the idle times (``idle-before``, ``idle-after``) on
+            the system's monotonic clock; empty without a meter.
     """
 
     warmup_ns: list[int]
@@ -102,6 +124,7 @@ class Finished:
     threads_changed: bool
     memory: MemoryPeaks
     window: WindowCounts
+    spans_ns: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +177,31 @@ class Failed:
     error: str
 
 
-_EVENTS: dict[str, type] = {"ready": Ready, "finished": Finished, "failed": Failed}
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A moment at which the meter matters.
+
+    Attributes:
+        kind: ``read``: read the meter now, the child waits; ``check``: is the window that began at ``begin_ns`` long enough
+            by ``t_ns``? The child goes on meanwhile.
+        t_ns: The system's monotonic clock.
+        begin_ns: Begin of the window that is asked about.
+    """
+
+    kind: str
+    t_ns: int
+    begin_ns: int | None = None
 
 
-def encode(message: Request | Ready | Finished | Failed) -> str:
+Event = Ready | Finished | Failed | Edge
+_EVENTS: dict[str, type] = {"ready": Ready, "finished": Finished, "failed": Failed, "edge": Edge}
+GO = "go"
+"""The parent's answer to an edge ``read``: the meter was read."""
+ENOUGH = "enough"
+"""The parent's answer to an edge ``check``, once the window is long enough."""
+
+
+def encode(message: Request | Event) -> str:
     """One line of JSON, without the line's end."""
     values: dict[str, Any] = dataclasses.asdict(message)
     if not isinstance(message, Request):
@@ -165,14 +209,14 @@ def encode(message: Request | Ready | Finished | Failed) -> str:
     return json.dumps(values)
 
 
-def decode_event(line: str) -> Ready | Finished | Failed | None:
+def decode_event(line: str) -> Event | None:
     """The event in a line; ``None`` for a line that a dying child left incomplete."""
     try:
         values = json.loads(line)
         kind = _EVENTS[values.pop("event")]
         if kind is Finished:
             values |= {"memory": MemoryPeaks(**values["memory"]), "window": WindowCounts(**values["window"])}
-        event: Ready | Finished | Failed = kind(**values)
+        event: Event = kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return event

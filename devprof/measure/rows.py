@@ -10,7 +10,7 @@ from typing import Any
 
 from devprof.device.state import State
 from devprof.device.throttle import Throttling
-from devprof.measure.checks import check_run, is_latency_valid
+from devprof.measure.checks import Warn, check_run, is_latency_valid
 from devprof.measure.protocol import Finished, MemoryPeaks, Ready
 from devprof.measure.statistics import summarize
 from devprof.records import StepTime
@@ -50,8 +50,10 @@ def _ranges(cpus: Sequence[int]) -> str:
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
 
 
-def finished_columns(finished: Finished, *, throttled: str | None, cool_enough: bool) -> Columns:
-    """Step times, phases, memory and warnings of a run that came to its end."""
+def finished_columns(
+    finished: Finished, *, throttled: str | None, cool_enough: bool, warnings: Sequence[Warn] = ()
+) -> Columns:
+    """Step times, phases, memory and warnings, with those found elsewhere, of a run that came to its end."""
     figures = summarize([step / 1e9 for step in finished.step_ns])
     columns: Columns = {
         "warmup_steps": len(finished.warmup_ns),
@@ -80,8 +82,8 @@ def finished_columns(finished: Finished, *, throttled: str | None, cool_enough: 
     for position, phase in enumerate(("data_s", "forward_s", "backward_s", "optimizer_s")):
         if finished.phase_ns:
             columns[phase] = median(row[position] for row in finished.phase_ns) / 1e9
-    warnings = check_run(figures, finished, throttled=throttled, cool_enough=cool_enough)
-    columns["warnings"] = json.dumps([warning.code for warning in warnings]) if warnings else None
+    found = [*check_run(figures, finished, throttled=throttled, cool_enough=cool_enough), *warnings]
+    columns["warnings"] = json.dumps([warning.code for warning in found]) if found else None
     return columns
 
 

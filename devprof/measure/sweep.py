@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from devprof.measure.harness import MeasureOptions, configuration_key, measure_workload
-from devprof.records import MODES, TASKS, Device, Measurement, StepTime, Workload
+from devprof.measure.harness import Measured, MeasureOptions, configuration_key, measure_workload
+from devprof.records import MODES, TASKS, Device, Workload
 from devprof.store.folder import FinishedKey
 
 __all__ = ["Configuration", "combine", "key_of", "run_sweep", "with_repeats"]
@@ -78,7 +78,7 @@ def run_sweep(
     options: MeasureOptions,
     *,
     on_start: Callable[[Configuration], None] | None = None,
-) -> Iterator[tuple[Measurement, list[StepTime]]]:
+) -> Iterator[Measured]:
     """Measure one configuration after the other, yielding each row as soon as it stands.
 
     Args:

@@ -38,13 +38,23 @@ class Timer:
         min_time_s: Timed window at the least.
         min_steps: Timed steps at the least.
         stop_ns: Moment of ``perf_counter_ns`` after which no new step begins, as soon as one of its kind is done.
+        max_window_s: The longest timed window where more is asked for than the steps themselves need.
     """
 
-    def __init__(self, synchronise: Callable[[], None], *, min_time_s: float, min_steps: int, stop_ns: int) -> None:
+    def __init__(
+        self,
+        synchronise: Callable[[], None],
+        *,
+        min_time_s: float,
+        min_steps: int,
+        stop_ns: int,
+        max_window_s: float = 0.0,
+    ) -> None:
         self._synchronise = synchronise
         self._window_ns = round(min_time_s * 1e9)
         self._min_steps = min_steps
         self._stop_ns = stop_ns
+        self._longest_ns = round(max_window_s * 1e9)
 
     def once(self, step: Step) -> int:
         """Nanoseconds of one step."""
@@ -73,8 +83,14 @@ class Timer:
             if now > self._stop_ns or (len(times) >= 2 and now - begin > _WARMUP_CAP * least_ns):
                 return False
 
-    def measure(self, step: Step) -> list[int]:
-        """Steps until window and count are full and the median's interval is tight, or three windows or the time are up."""
+    def measure(self, step: Step, enough: Callable[[], bool] = lambda: True) -> list[int]:
+        """Steps until window and count are full and the median's interval is tight, or three windows or the time are up.
+
+        Args:
+            step: What is timed.
+            enough: Asked when that is so, now and then: whether the window is long enough for others, too; at most until the
+                longest window.
+        """
         times: list[int] = []
         begin = time.perf_counter_ns()
         check_at = self._window_ns
@@ -85,9 +101,15 @@ class Timer:
                 return times
             if len(times) < self._min_steps or now - begin < check_at:
                 continue
-            if now - begin >= _LONGEST_WINDOW * self._window_ns or self._is_tight(times):
+            elapsed = now - begin
+            if (elapsed >= _LONGEST_WINDOW * self._window_ns or self._is_tight(times)) and (
+                elapsed >= self._longest_ns or enough()
+            ):
                 return times
-            check_at = now - begin + self._window_ns // 4
+            # Each look is a little work beside the steps: the longer the window, the rarer.
+            check_at = (
+                elapsed + max(self._window_ns, elapsed if elapsed > _LONGEST_WINDOW * self._window_ns else 0) // 4
+            )
 
     @staticmethod
     def _is_tight(times: list[int]) -> bool:

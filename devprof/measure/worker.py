@@ -17,12 +17,13 @@ from devprof.errors import DevprofError
 from devprof.measure.gauges import MemoryGauge, WindowGauge, accelerator_context_bytes
 from devprof.measure.inside import FAILURES, die_with_parent, failed_by, software_versions
 from devprof.measure.job import Job, make_job
-from devprof.measure.protocol import Failed, Finished, Ready, Request, encode
+from devprof.measure.protocol import Event, Finished, Ready, Request, encode
+from devprof.measure.spans import Spans
 from devprof.measure.timing import Timer, synchroniser
 
 __all__ = ["main"]
 
-Send = Callable[[Ready | Finished | Failed], None]
+Send = Callable[[Event], None]
 
 
 def main(arguments: list[str]) -> int:
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     request = Request.from_json(arguments[0])
     with os.fdopen(int(arguments[1]), "w", encoding="utf-8") as pipe:
 
-        def send(event: Ready | Finished | Failed) -> None:
+        def send(event: Event) -> None:
             pipe.write(encode(event) + "\n")
             pipe.flush()
 
@@ -60,12 +61,15 @@ def _measure(request: Request, send: Send, started_ns: int) -> None:
     threads_changed = torch.get_num_threads() != request.threads
     torch.set_num_threads(request.threads)
     send(_ready(job, baseline, started_ns))
+    spans = Spans(send, sys.stdin.fileno() if request.metered else None)
+    spans.idle("idle-before", request.idle_s)
 
     timer = Timer(
         synchroniser(request.processor),
         min_time_s=request.min_time_s,
         min_steps=request.min_steps,
-        stop_ns=started_ns + round(request.stop_after_s * 1e9),
+        stop_ns=started_ns + round((request.stop_after_s + request.idle_s) * 1e9),
+        max_window_s=request.max_window_s,
     )
     # What building left behind is not looked at again by the collector in the middle of a step.
     gc.collect()
@@ -75,11 +79,13 @@ def _measure(request: Request, send: Send, started_ns: int) -> None:
     memory.first_step_done()
     steady = timer.warm_up(job.step, warmup_ns)
     gc.collect()
-    window = WindowGauge()
-    step_ns = timer.measure(job.step)
-    counts = window.read()
+    with spans.span("window"):
+        window = WindowGauge()
+        step_ns = timer.measure(job.step, lambda: spans.enough("window"))
+        counts = window.read()
     peaks = memory.read()
     phase_ns = timer.phases(job.phased, request.phase_steps) if job.phased is not None else []
+    spans.idle("idle-after", request.idle_s)
     send(
         Finished(
             warmup_ns=warmup_ns,
@@ -89,6 +95,7 @@ def _measure(request: Request, send: Send, started_ns: int) -> None:
             threads_changed=threads_changed or torch.get_num_threads() != request.threads,
             memory=peaks,
             window=counts,
+            spans_ns=spans.spans_ns,
         )
     )
 

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 from devprof.errors import UnknownNameError
 from devprof.meters.base import Meter, SourceState
 
-__all__ = ["Driver", "open_meter", "probe_sources", "split_spec"]
+__all__ = ["Driver", "choose", "open_meter", "probe_sources", "split_spec"]
 
 _DRIVERS: dict[str, str] = {
     "rapl": "devprof.meters.rapl",
@@ -18,6 +18,10 @@ _DRIVERS: dict[str, str] = {
     "battery": "devprof.meters.battery",
     "tcp": "devprof.meters.remote",
 }
+
+
+# A Jetson's sensors see its whole module, GPU included; NVML never answers there.
+_AUTO = {"cuda": ("ina", "jtop", "nvml"), "cpu": ("ina", "jtop", "pmic", "rapl")}
 
 
 class Driver(Protocol):
@@ -63,6 +67,19 @@ def open_meter(spec: str) -> Meter:
     """
     name, argument = split_spec(spec)
     return driver(name).open_meter(argument)
+
+
+def choose(processor: str) -> list[str]:
+    """The meters that ``auto`` would take for a processor and that should work here, the best first.
+
+    Only those that measure a whole device or the processor itself: a battery needs windows of minutes, and what an hwmon chip
+    is wired to its name does not say.
+
+    Args:
+        processor: ``cpu`` or ``cuda``.
+    """
+    names = [name for name in _AUTO.get(processor, _AUTO["cpu"]) if name in _DRIVERS]
+    return [name for name in names if driver(name).probe().readable]
 
 
 def probe_sources() -> tuple[SourceState, ...]:

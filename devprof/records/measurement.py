@@ -133,6 +133,16 @@ class Measurement:
     power_w: float | None = None
     idle_power_w: float | None = None
     power_coverage: float | None = None
+    energy_net_j: float | None = None
+    energy_rule: str | None = None
+    energy_end: str | None = None
+    energy_window_s: float | None = None
+    idle_before_w: float | None = None
+    idle_after_w: float | None = None
+    power_quantum_w: float | None = None
+    power_rejected: int | None = None
+    sampler_cpu_s: float | None = None
+    meter: str | None = None
     temp_start_c: float | None = None
     temp_max_c: float | None = None
     temp_end_c: float | None = None

@@ -11,6 +11,7 @@ History of ``SCHEMA_VERSION``:
   version 1 was the time of making the one batch, not of waiting for data in a step: it is dropped.
 - 3: the table ``operators``. The other tables are as they were.
 - 4: the column ``rss_peak_bytes`` joined ``operators``.
+- 5: columns for net energy, its rule and end, idle power before and after, and the sampler joined ``runs``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_KEY", "MIGRATIONS", "SCHEMA_VERSION", "TABLES", "arrow_schema", "column_types", "migrate"]
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 METADATA_KEY = b"devprof.schema_version"
 
 TABLES: Mapping[str, type] = {
@@ -58,8 +59,13 @@ def _from_3(_table: str, rows: pa.Table) -> pa.Table:
     return rows
 
 
+def _from_4(_table: str, rows: pa.Table) -> pa.Table:
+    """Columns joined ``runs``: they become nulls by themselves."""
+    return rows
+
+
 # From a version to the next: a pure function of (table name, rows as Arrow table).
-MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1, 2: _from_2, 3: _from_3}
+MIGRATIONS: dict[int, Callable[[str, pa.Table], pa.Table]] = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
 
 
 def column_types(table: str) -> dict[str, type]:

@@ -23,6 +23,7 @@ from devprof.measure.calibration import (
     encode_message,
 )
 from devprof.measure.calibrator import Pace
+from devprof.measure.harness import Measured
 from devprof.records import Device
 from devprof.workloads.names import check_names
 
@@ -59,7 +60,7 @@ class TestRows:
     def test_whole_steps_come_with_the_memory_peak_of_their_process(self, monkeypatch):
         runs = [make_run(rss_peak_bytes=700), make_run(status="oom", step_s=None, error="memory is out")]
         monkeypatch.setattr(calibrate, "STEPS", calibrate.STEPS[:2])
-        monkeypatch.setattr(calibrate, "measure_workload", lambda *_: (runs.pop(0), []))
+        monkeypatch.setattr(calibrate, "measure_workload", lambda *_: Measured(runs.pop(0)))
         good, bad = Calibration(BOARD).time_steps((), stop_s=time.monotonic() + 60)
         assert (good.family, good.status, good.seconds, good.rss_peak_bytes) == ("step", "ok", 0.25, 700)
         assert (bad.status, bad.error, bad.rss_peak_bytes) == ("oom", "memory is out", None)

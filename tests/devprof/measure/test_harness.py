@@ -31,7 +31,7 @@ def measure(model, options=QUICK, **changes):
 
 
 def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
-    run, steps = measure("seed:cnn", batch_size=3)
+    run, steps, _ = measure("seed:cnn", batch_size=3)
     assert run.status == "ok", run.error
     measured = [step.step_ns / 1e9 for step in steps if step.kind == "measured"]
     assert run.steps == len(measured) >= 5
@@ -56,32 +56,32 @@ def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
 
 
 def test_an_inference_is_timed_without_phases():
-    run, steps = measure("seed:mlp", task="infer")
+    run, steps, _ = measure("seed:mlp", task="infer")
     assert (run.status, run.task, run.backward_s) == ("ok", "infer", None)
     assert {step.kind for step in steps} == {"warmup", "measured"}
 
 
 def test_a_model_that_changes_the_whole_process_is_measured_with_the_threads_asked_for():
-    run, _ = measure("faulty_models:takes_over_the_process")
+    run, _, _ = measure("faulty_models:takes_over_the_process")
     assert run.status == "ok", run.error
     assert json.loads(run.warnings).count("threads-changed") == 1
 
 
 def test_a_child_is_bound_to_the_cpus_asked_for():
     cpu = min(os.sched_getaffinity(0))
-    run, _ = measure("seed:net", MeasureOptions(min_time_s=0.05, timeout_s=60.0, affinity=(cpu,)))
+    run, _, _ = measure("seed:net", MeasureOptions(min_time_s=0.05, timeout_s=60.0, affinity=(cpu,)))
     assert run.affinity == str(cpu)
 
 
 def test_steps_are_counted_as_asked_for():
     options = MeasureOptions(min_time_s=0.05, timeout_s=60.0, min_steps=50, phase_steps=25)
-    run, steps = measure("seed:net", options)
+    run, steps, _ = measure("seed:net", options)
     assert run.steps >= 50
     assert sum(step.kind == "phases" for step in steps) == 25
 
 
 def test_what_a_model_prints_does_not_disturb():
-    run, _ = measure("faulty_models:noisy")
+    run, _, _ = measure("faulty_models:noisy")
     assert run.status == "ok", run.error
 
 
@@ -99,21 +99,21 @@ def test_what_a_model_prints_does_not_disturb():
     ],
 )
 def test_a_failure_is_a_row_with_its_reason(model, status, reason):
-    run, steps = measure(model)
+    run, steps, _ = measure(model)
     assert (run.status, run.step_s, steps) == (status, None, [])
     assert reason in run.error
     assert run.model == model
 
 
 def test_an_image_size_that_does_not_fit_is_an_error_row():
-    run, _ = measure("seed:lstm", image_size=32)
+    run, _, _ = measure("seed:lstm", image_size=32)
     assert run.status == "error"
     assert "takes no images" in run.error
 
 
 def test_a_cuda_run_without_cuda_says_so():
     device = identify(processor="cuda", threads=1)
-    run, _ = measure_workload(Workload("seed:cnn"), device, QUICK)
+    run, _, _ = measure_workload(Workload("seed:cnn"), device, QUICK)
     if run.status == "ok":
         assert run.accelerator_peak_bytes > 0
     else:
@@ -121,7 +121,7 @@ def test_a_cuda_run_without_cuda_says_so():
 
 
 def test_a_child_that_hangs_becomes_a_timeout_and_leaves_no_process():
-    run, _ = measure("faulty_models:hangs", MeasureOptions(min_time_s=0.05, timeout_s=8.0))
+    run, _, _ = measure("faulty_models:hangs", MeasureOptions(min_time_s=0.05, timeout_s=8.0))
     assert run.status == "timeout"
     assert "--timeout" in run.error
     listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

@@ -53,8 +53,8 @@ def test_not_measured_is_null_in_the_file(tmp_path):
 def test_every_file_says_its_version(tmp_path):
     path = write_records(tmp_path, "runs", "x", [make_run()])
     file = pq.ParquetFile(path)
-    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"4"
-    assert file.read().column("schema_version").to_pylist() == [4]
+    assert file.schema_arrow.metadata[schema.METADATA_KEY] == b"5"
+    assert file.read().column("schema_version").to_pylist() == [5]
 
 
 def test_frames_of_the_public_api(tmp_path):
@@ -128,7 +128,7 @@ def test_version_1_is_read_with_nulls_for_what_it_did_not_measure(tmp_path):
     write_run(tmp_path, new)
     assert read_records(tmp_path, "runs", Measurement) == [new, old]
     table, _ = read_table(tmp_path, "runs")
-    assert table.column("schema_version").to_pylist() == [4, 4]
+    assert table.column("schema_version").to_pylist() == [5, 5]
 
 
 def test_version_2_is_read_as_it_is(tmp_path):
