@@ -17,6 +17,15 @@ _DRIVERS: dict[str, str] = {
     "hwmon": "devprof.meters.hwmon",
     "battery": "devprof.meters.battery",
     "tcp": "devprof.meters.remote",
+    "scpi": "devprof.meters.scpi",
+    "csv": "devprof.meters.csvfile",
+    "pipe": "devprof.meters.pipe",
+    "lines": "devprof.meters.lines",
+    "serial": "devprof.meters.serialline",
+    "toml": "devprof.meters.described",
+    "shelly": "devprof.meters.shelly",
+    "tasmota": "devprof.meters.tasmota",
+    "http": "devprof.meters.httpjson",
 }
 
 
