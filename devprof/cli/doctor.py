@@ -12,6 +12,7 @@ from devprof.units import format_bytes
 
 if TYPE_CHECKING:
     from devprof.device.state import State
+    from devprof.meters.base import SourceState
 
 # A list of names can be long, and --json has it whole.
 _LONGEST = 100
@@ -35,14 +36,15 @@ def command(as_json: bool) -> None:
     """
     from devprof.device.identity import device_facts, identify
     from devprof.device.state import read_state
-    from devprof.meters.probe import probe_sources
+    from devprof.meters.catalogue import choose, probe_sources
 
     device, groups = identify(), device_facts()
     state = read_state()
     checks = [*_installed(), *_measurable(), *_state_checks(state)]
     if "gpu" in groups["processor"]:
         checks.append(_throttling(read_state("cuda")))
-    checks += [_Check("power", source.name, source.readable, source.detail) for source in probe_sources()]
+    own, outside = probe_sources()
+    checks += [_meter("power", source) for source in own] + [_meter("meter outside", source) for source in outside]
     summary = {"device": device.name, "device_key": device.key, "threads": device.threads}
     if as_json:
         echo_json(
@@ -55,9 +57,18 @@ def command(as_json: bool) -> None:
     lines = [(check.group, check.name, "yes" if check.ok else "no", check.detail) for check in checks]
     columns = [("", False), ("what", False), ("here", False), ("detail", False)]
     stdout_table("What works here", columns, _without_repeats(lines))
+    chosen = choose("cpu")
     click.echo(
-        "Power sources are looked for, but not yet read into measurements: rows say energy_source = none.", err=True
+        f"devprof measure reads {chosen[0]}; --meter NAME chooses another."
+        if chosen
+        else "devprof measure finds no meter here: rows have no energy unless --meter names one.",
+        err=True,
     )
+
+
+def _meter(group: str, source: SourceState) -> _Check:
+    parts = (source.title, source.detail, source.remedy)
+    return _Check(group, source.name, source.readable, ": ".join(part for part in parts if part))
 
 
 def _installed() -> list[_Check]:

@@ -10,12 +10,14 @@ from devprof.meters.base import Meter, SourceState
 
 __all__ = ["Driver", "choose", "open_meter", "probe_sources", "split_spec"]
 
-_DRIVERS: dict[str, str] = {
+_OWN = {
     "rapl": "devprof.meters.rapl",
     "nvml": "devprof.meters.nvml",
     "pmic": "devprof.meters.pmic",
     "hwmon": "devprof.meters.hwmon",
     "battery": "devprof.meters.battery",
+}
+_OUTSIDE = {
     "tcp": "devprof.meters.remote",
     "scpi": "devprof.meters.scpi",
     "csv": "devprof.meters.csvfile",
@@ -27,6 +29,7 @@ _DRIVERS: dict[str, str] = {
     "tasmota": "devprof.meters.tasmota",
     "http": "devprof.meters.httpjson",
 }
+_DRIVERS = _OWN | _OUTSIDE
 
 
 # A Jetson's sensors see its whole module, GPU included; NVML never answers there.
@@ -91,6 +94,6 @@ def choose(processor: str) -> list[str]:
     return [name for name in names if driver(name).probe().readable]
 
 
-def probe_sources() -> tuple[SourceState, ...]:
-    """The state of every source that a device can have, in the order in which they would be preferred."""
-    return tuple(driver(name).probe() for name in _DRIVERS)
+def probe_sources() -> tuple[tuple[SourceState, ...], tuple[SourceState, ...]]:
+    """The state of every source that a device has itself, and of meters outside of it, which have to be named."""
+    return tuple(driver(name).probe() for name in _OWN), tuple(driver(name).probe() for name in _OUTSIDE)

@@ -267,7 +267,7 @@ class RemoteMeter:
 
 def probe() -> SourceState:
     """A meter of another host is never found, only named."""
-    return SourceState(_NAME, _TITLE, False, "has to be named", f"--meter tcp:HOST:PORT ({_SERVE})")
+    return SourceState(_NAME, _TITLE, readable=True, detail=f"give --meter tcp:HOST:PORT; {_SERVE}")
 
 
 def parse_address(argument: str) -> tuple[str, int]:

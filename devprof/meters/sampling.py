@@ -80,6 +80,11 @@ class Sampling:
         return self._info
 
     @property
+    def pid(self) -> int:
+        """Process id of the sampler."""
+        return self._process.pid
+
+    @property
     def period_s(self) -> float:
         """Seconds between two readings as planned."""
         return max(self.info.period_s, 1 / MAX_RATE_HZ)
@@ -105,8 +110,10 @@ class Sampling:
         with self._news:
             self._news.wait_for(lambda: self._info or self._refused or self._over, _OPEN_S)
         if self._info is None:
+            ended, said = self._over, self._said()
             self._kill()
-            raise self._refused or MeterError(f"the meter {self.spec!r} was not open after {_OPEN_S:g} s", self._said())
+            what = "its reader ended" if ended else f"it was not open after {_OPEN_S:g} s"
+            raise self._refused or MeterError(f"the meter {self.spec!r} cannot be read: {what}", said)
         return self
 
     def __exit__(
@@ -162,8 +169,7 @@ class Sampling:
         self._output.close()
 
     def _said(self) -> str | None:
-        if self._output.closed:
-            return None
+        """The last line that the sampler printed: of one that failed, the reason."""
         self._output.seek(max(0, self._output.seek(0, os.SEEK_END) - 2000))
         lines = self._output.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else None
