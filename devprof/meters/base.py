@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_RATE_HZ = 20.0
-"""No meter is read more often: the looking would be seen in what is measured."""
+"""No meter is read more often unless that is asked for: the looking would be seen in what is measured."""
 
 
 class MeterError(DevprofError):
@@ -78,7 +78,7 @@ class MeterInfo:
         source: Its short name: the column ``energy_source``.
         rule: The named and versioned rule by which the total is made of channels, such as ``rapl-packages/1``.
         channels: What it measures; domains do not repeat.
-        period_s: Seconds between two readings that make sense; the sampler keeps to :data:`MAX_RATE_HZ` besides.
+        period_s: Seconds between two readings that make sense; the sampler keeps to its own rate besides.
         detail: The instrument in words: model, serial number, address.
         notes: What was decided or is not seen, in sentences for people.
     """

@@ -1,4 +1,4 @@
-"""The process that reads a meter: ``python -m devprof.meters.sampler SPEC FD``.
+"""The process that reads a meter: ``python -m devprof.meters.sampler SPEC RATE_HZ FD``.
 
 It has a process of its own, because a thread that looks twenty times a second would be seen in the step times of the process
 it lives in, and because some sources change the process that imports them. It writes JSON lines to the file descriptor and
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from devprof.errors import DevprofError
-from devprof.meters.base import MAX_RATE_HZ, Meter, MeterError, MeterLostError, Reading, now_ns
+from devprof.meters.base import Meter, MeterError, MeterLostError, Reading, now_ns
 from devprof.meters.catalogue import open_meter
 from devprof.meters.sieve import Sieve
 
@@ -34,7 +34,7 @@ _GRACE_S = 3.0
 
 def main(arguments: Sequence[str]) -> int:
     """Read the meter until told to stop; the exit code is 0 unless the meter could not be opened."""
-    spec, descriptor = arguments
+    spec, rate_hz, descriptor = arguments
     with os.fdopen(int(descriptor), "w", encoding="utf-8", buffering=1) as pipe:
         try:
             meter = open_meter(spec)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             _send(pipe, {"refused": {"reason": reason, "remedy": remedy}})
             return 1
         _send(pipe, {"info": dataclasses.asdict(meter.info)})
-        _Loop(spec, meter, pipe).run()
+        _Loop(spec, meter, pipe, max(meter.info.period_s, 1 / float(rate_hz))).run()
     return 0
 
 
@@ -65,13 +65,13 @@ def _listen(commands: queue.SimpleQueue[str]) -> None:
 class _Loop:
     """Reads at the meter's period, and at once when told to; opens the meter again when it was lost."""
 
-    def __init__(self, spec: str, meter: Meter, pipe: IO[str]) -> None:
+    def __init__(self, spec: str, meter: Meter, pipe: IO[str], period_s: float) -> None:
         self._spec = spec
         self._meter: Meter | None = meter
         self._pipe = pipe
         self._channels = meter.info.channels
         self._index = {channel.domain: number for number, channel in enumerate(self._channels)}
-        self._period_s = max(meter.info.period_s, 1 / MAX_RATE_HZ)
+        self._period_s = period_s
         self._sieve = Sieve(self._channels)
         self._reads = 0
         self._losses = 0

@@ -55,14 +55,18 @@ class Sampling:
 
     Args:
         spec: The meter, as ``--meter`` names it.
+        rate_hz: Readings per second, at the most; a meter that is slower is read as often as makes sense.
         command: Of the sampler.
 
     Raises:
         MeterError: On entering, if the meter cannot be opened.
     """
 
-    def __init__(self, spec: str, *, command: Sequence[str] = SAMPLER) -> None:
+    def __init__(self, spec: str, *, rate_hz: float = MAX_RATE_HZ, command: Sequence[str] = SAMPLER) -> None:
+        if not rate_hz > 0:
+            raise ValueError(f"rate_hz must be positive, got {rate_hz}")
         self.spec = spec
+        self._rate_hz = rate_hz
         self._command = command
         self._readings: list[Reading] = []
         self._answers = 0
@@ -87,7 +91,7 @@ class Sampling:
     @property
     def period_s(self) -> float:
         """Seconds between two readings as planned."""
-        return max(self.info.period_s, 1 / MAX_RATE_HZ)
+        return max(self.info.period_s, 1 / self._rate_hz)
 
     def __enter__(self) -> Sampling:
         """Start the process, and wait until the meter is open."""
@@ -95,7 +99,7 @@ class Sampling:
         self._output = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
-                [*self._command, self.spec, str(write_end)],
+                [*self._command, self.spec, str(self._rate_hz), str(write_end)],
                 stdin=subprocess.PIPE,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
