@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from strategies.client import TRAIN_CONFIG, Budget, ClientClock, collect_budgets
 from strategies.compat import payload_bytes
 from strategies.identity import client_identity
 from strategies.reading import whole_or_none
+from strategies.roundmeter import RoundEnergy, round_energy
 from strategies.telemetry import RECORD_NAME, Telemetry
 
 __all__ = ["EnergyCounter", "ProfileMod", "profile_mod"]
@@ -42,8 +44,8 @@ class ProfileMod:
     Where several budgets were made (one for each phase of a handler), the account is that of the last that did steps.
 
     Args:
-        energy: The meter; ``None`` where there is none. Only a whole difference counts: if either reading fails or the
-            count falls, no energy is told.
+        energy: A counter of your own; ``None`` takes the meter that the node config names (:mod:`strategies.roundmeter`), if
+            any. Only a whole difference counts: if either reading fails or the count falls, no energy is told.
     """
 
     def __init__(self, energy: EnergyCounter | None = None) -> None:
@@ -56,10 +58,9 @@ class ProfileMod:
         clock = current_clock()
         if clock.real:
             reset_peak_rss()
-        before_j = self._read() if clock.real else None
         received_bytes = payload_bytes(message.content)
         batch_size = _asked_batch_size(message)
-        with use_clock(clock), collect_budgets() as budgets:
+        with self._measured(context if clock.real else None) as energy, use_clock(clock), collect_budgets() as budgets:
             reply = call_next(message, context)
         if not reply.has_content():
             return reply
@@ -75,25 +76,38 @@ class ProfileMod:
             told,
             total_s=max(told.total_s, clock.now_s() - clock.received_s()),
             rss_peak_bytes=peak_rss_bytes() if clock.real else None,
-            energy_j=_spent_j(before_j, self._read()) if clock.real else None,
+            energy_j=energy.energy_j,
             received_bytes=received_bytes,
             sent_bytes=payload_bytes(reply.content),
         ).to_record()
         return reply
 
-    def _read(self) -> float | None:
-        if self._energy is None:
-            return None
-        try:
-            count = self._energy()
-        except Exception:  # noqa: BLE001 - a meter's trouble must not cost the round
-            _log.warning("the energy meter failed: this round has no energy", exc_info=True)
-            return None
-        return count if count is not None and math.isfinite(count) else None
+    @contextmanager
+    def _measured(self, context: Context | None) -> Iterator[RoundEnergy]:
+        """The energy of a block; in virtual time, without a context, there is none."""
+        if context is None:
+            yield RoundEnergy()
+        elif self._energy is None:
+            with round_energy(context.node_config) as energy:
+                yield energy
+        else:
+            energy = RoundEnergy()
+            before_j = _count_j(self._energy)
+            yield energy
+            energy.energy_j = _spent_j(before_j, _count_j(self._energy))
 
 
 profile_mod = ProfileMod()
-"""The mod without an energy meter."""
+"""The mod with the meter that the node config names, if any."""
+
+
+def _count_j(counter: EnergyCounter) -> float | None:
+    try:
+        count = counter()
+    except Exception:  # noqa: BLE001 - a meter's trouble must not cost the round
+        _log.warning("the energy meter failed: this round has no energy", exc_info=True)
+        return None
+    return count if count is not None and math.isfinite(count) else None
 
 
 def _asked_batch_size(message: Message) -> int | None:

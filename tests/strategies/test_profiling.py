@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 
 import numpy as np
 import pytest
+from fake_meters_kernel import FakeRapl
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from real_time import advancing
 
 from devprof.records import Link
 from strategies.client import Budget
@@ -24,8 +27,8 @@ def _identity():
         yield
 
 
-def context():
-    return Context(1, 5, {"device": "pi4", "processor": "cpu"}, RecordDict(), {})
+def context(**node):
+    return Context(1, 5, {"device": "pi4", "processor": "cpu", **node}, RecordDict(), {})
 
 
 def message(kind="train", **config):
@@ -40,8 +43,8 @@ def trained(received, sizes=(4, 4, 2)):
     return Message(RecordDict({"arrays": ARRAYS}), reply_to=received)
 
 
-def profiled(mod, received, handler=trained):
-    return mod(received, context(), lambda given, _: handler(given))
+def profiled(mod, received, handler=trained, **node):
+    return mod(received, context(**node), lambda given, _: handler(given))
 
 
 def test_a_loop_under_a_budget_needs_no_other_line():
@@ -61,6 +64,35 @@ def test_energy_is_the_difference_of_the_meter():
     counts = iter([100.0, 142.5])
     told = read_telemetry(profiled(ProfileMod(lambda: next(counts)), message()).content)
     assert told.energy_j == 42.5
+
+
+def test_the_meter_of_the_node_config_tells_the_energy_of_the_round(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tmp_path))
+    taken_s = []
+
+    def working(received):
+        begin_s = time.monotonic()
+        # A round is work of some length.
+        time.sleep(0.3)
+        reply = trained(received)
+        taken_s.append(time.monotonic() - begin_s)
+        return reply
+
+    with advancing(FakeRapl(tmp_path, {"package-0": 20.0})):
+        for meter in ("rapl", "auto"):
+            told = read_telemetry(profiled(profile_mod, message(), working, meter=meter).content)
+            assert told.energy_j == pytest.approx(20 * taken_s[-1], rel=0.15)
+            assert told.steps_done == 3
+
+
+@pytest.mark.parametrize(
+    ("meter", "said"), [("rapl", "no RAPL zones"), ("auto", "no meter"), ("rapple", "closest: rapl")]
+)
+def test_a_meter_that_is_not_there_is_said_and_costs_the_energy(tmp_path, monkeypatch, caplog, meter, said):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tmp_path))
+    told = read_telemetry(profiled(profile_mod, message(), meter=meter).content)
+    assert (told.energy_j, told.steps_done) == (None, 3)
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize("counts", [[None, 5.0], [5.0, None], [9.0, 5.0], [float("nan"), 5.0], [5.0, float("inf")], []])

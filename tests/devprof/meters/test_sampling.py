@@ -1,39 +1,20 @@
 """The sampler as a process of its own, on a tree of counters that a thread advances."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
 import pytest
 from fake_meters_kernel import FakeRapl, Steps
+from real_time import advancing
 
 from devprof.meters.base import MeterError, now_ns
 from devprof.meters.sampling import Sampling
 
 WATTS = Steps(10.0)
-
-
-@contextlib.contextmanager
-def advancing(fake):
-    """The fake shows what its device would show, in real time."""
-    begin_s, over = time.monotonic(), threading.Event()
-
-    def show():
-        while not over.wait(0.002):
-            fake.advance(time.monotonic() - begin_s)
-
-    thread = threading.Thread(target=show)
-    thread.start()
-    try:
-        yield begin_s
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture
