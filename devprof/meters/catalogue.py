@@ -11,6 +11,8 @@ from devprof.meters.base import Meter, SourceState
 __all__ = ["Driver", "choose", "open_meter", "probe_sources", "split_spec"]
 
 _OWN = {
+    "ina": "devprof.meters.ina",
+    "jtop": "devprof.meters.jtop",
     "rapl": "devprof.meters.rapl",
     "nvml": "devprof.meters.nvml",
     "pmic": "devprof.meters.pmic",
