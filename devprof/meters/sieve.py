@@ -28,6 +28,7 @@ class Sieve:
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._channels = {channel.domain: channel for channel in channels}
         self._last: dict[str, Reading] = {}
+        self._since_ns: dict[str, int] = {}
         self._broken: set[str] = set()
         self.rejected: Counter[str] = Counter()
 
@@ -39,15 +40,17 @@ class Sieve:
         channel = self._channels.get(reading.domain)
         if channel is None:
             return self._reject("unknown-channel")
-        last = self._last.get(reading.domain)
-        if last is not None and reading.t_ns <= last.t_ns:
-            return self._reject("time-backward")
+        since_ns = self._since_ns.get(reading.domain)
+        stale = since_ns is not None and reading.t_ns <= since_ns
         if reading.power_w is None and reading.energy_j is None:
             self._broken.add(reading.domain)
-            return (reading,)
+            # A break is believed whatever its stamp: it stands behind what was kept.
+            return self._keep(Reading(since_ns + 1, reading.domain) if stale and since_ns is not None else reading)
+        if stale:
+            return self._reject("time-backward")
         if channel.kind == "sensor":
             return self._judge_power(channel, reading)
-        return self._judge_energy(channel, reading, last)
+        return self._judge_energy(channel, reading, self._last.get(reading.domain))
 
     def _judge_power(self, channel: Channel, reading: Reading) -> tuple[Reading, ...]:
         power_w = reading.power_w
@@ -57,9 +60,7 @@ class Sieve:
             return self._reject("negative")
         if power_w > channel.most_w:
             return self._reject("too-large")
-        kept = Reading(reading.t_ns, reading.domain, power_w=max(0.0, power_w))
-        self._last[reading.domain] = kept
-        return (kept,)
+        return self._keep(Reading(reading.t_ns, reading.domain, power_w=max(0.0, power_w)))
 
     def _judge_energy(self, channel: Channel, reading: Reading, last: Reading | None) -> tuple[Reading, ...]:
         energy_j = reading.energy_j
@@ -67,7 +68,7 @@ class Sieve:
             return self._reject("not-a-number")
         if energy_j < 0:
             return self._reject("negative")
-        kept = Reading(reading.t_ns, reading.domain, energy_j=energy_j)
+        (kept,) = self._keep(Reading(reading.t_ns, reading.domain, energy_j=energy_j))
         self._last[reading.domain] = kept
         broken = reading.domain in self._broken
         self._broken.discard(reading.domain)
@@ -80,6 +81,10 @@ class Sieve:
             return (kept,)
         self._reject("counter-fell" if rise_j < 0 else "too-large")
         return (Reading((last.t_ns + reading.t_ns) // 2, reading.domain), kept)
+
+    def _keep(self, reading: Reading) -> tuple[Reading]:
+        self._since_ns[reading.domain] = reading.t_ns
+        return (reading,)
 
     def _reject(self, reason: str) -> tuple[()]:
         self.rejected[reason] += 1

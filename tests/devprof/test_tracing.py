@@ -34,7 +34,9 @@ def test_a_trace_is_kept_and_read_again(cache, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"no archive", gzip.compress(b"not json"), gzip.compress(b"{}"), gzip.compress(b"[]")[:-4]]
+    "damage",
+    [b"", b"no archive", gzip.compress(b"not json"), gzip.compress(b"{}"), gzip.compress(b"[]")[:-4]],
+    ids=["empty", "no-archive", "no-json", "no-trace", "cut"],
 )
 def test_a_damaged_entry_is_traced_again(cache, damage):
     first = tracing.trace_model("seed:cnn", "full")

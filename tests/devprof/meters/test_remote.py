@@ -161,9 +161,9 @@ def test_nobody_there():
     assert "devprof meter serve" in caught.value.remedy
 
 
-def test_the_probe_finds_none():
+def test_the_probe_says_how_it_is_named():
     state = remote.probe()
-    assert (state.name, state.readable) == ("tcp", False)
+    assert (state.name, state.readable) == ("tcp", True)
     assert "tcp:HOST:PORT" in state.remedy
 
 

@@ -21,8 +21,8 @@ WATTS = Steps(10.0)
 def rapl(tmp_path, monkeypatch):
     monkeypatch.setenv("DEVPROF_SYSFS", str(tmp_path / "sys"))
     fake = FakeRapl(tmp_path / "sys", {"package-0": WATTS, "psys": 30.0}, range_uj=3_000_000)
-    with advancing(fake):
-        yield fake
+    with advancing(fake) as shown:
+        yield shown
 
 
 def gone(pid):
@@ -55,13 +55,14 @@ def test_energy_between_two_looks_is_that_of_the_device(rapl):
         assert sampling.now()
         energy = sampling.energy((begin, end))
         report = sampling.stop()
-    true_j = 10 * (end - begin) / 1e9
-    assert abs(energy.energy_j - true_j) <= energy.error_rel * true_j + 10 * 0.004
+    true_j = rapl.true_j(begin, end)
+    # Beside the bound: what is shown between reading and clock at either edge.
+    assert abs(energy.energy_j - true_j) <= energy.error_rel * true_j + 2 * 10 * 0.01
     assert energy.coverage == 1
-    assert energy.channels["psys"].power_w == pytest.approx(30, rel=0.05)
+    assert energy.channels["psys"].power_w == pytest.approx(3 * energy.power_w, rel=0.01)
     assert (report.losses, report.rejected) == (0, {})
     # Twenty times a second and the looks between, not more.
-    assert 12 <= report.reads <= 25
+    assert 8 <= report.reads <= 25
     assert 0 < report.cpu_s < 2
 
 
