@@ -164,7 +164,7 @@ def test_nobody_there():
 def test_the_probe_says_how_it_is_named():
     state = remote.probe()
     assert (state.name, state.readable) == ("tcp", True)
-    assert "tcp:HOST:PORT" in state.remedy
+    assert "tcp:HOST:PORT" in state.detail
 
 
 # --- A server by hand, for what the real one never says ---------------------------------------------------------------------
