@@ -99,6 +99,11 @@ class Traces:
     operators: dict[str, OperatorCall] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def none(self) -> bool:
+        """Whether nothing was found or left out yet."""
+        return not (self.operators or self.left_out)
+
 
 def trace_operators(
     models: Sequence[str],
@@ -113,7 +118,8 @@ def trace_operators(
     Args:
         models: Model names as everywhere.
         batch_sizes: Samples per step.
-        stop_s: Moment of ``time.monotonic`` after which models that are not traced yet are left out.
+        stop_s: Moment of ``time.monotonic`` after which models that are not traced yet are left out; the first one is waited
+            for, because a board may take that long to import torch.
         on_model: Called after each model.
         worker: The command of the child.
 
@@ -126,7 +132,7 @@ def trace_operators(
     with started(worker, 1, request=encode_message(request)) as child:
         reason = "there was no time left to trace it; try a larger --time"
         try:
-            for event in _events(child, lambda: stop_s - time.monotonic()):
+            for event in _events(child, lambda: _PATIENCE_S if traces.none else stop_s - time.monotonic()):
                 if isinstance(event, Traced):
                     waiting.pop(event.model, None)
                     traces.operators |= {operator.signature: operator for operator in event.operators}

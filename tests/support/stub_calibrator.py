@@ -23,6 +23,8 @@ def send(event):
 
 
 def trace(model, batch_sizes):
+    if model.endswith("slow"):
+        time.sleep(60)
     if model.endswith("bad"):
         return Traced(model, (), "it cannot be traced")
     names = [f"{model} {size} {number}" for size in batch_sizes for number in range(3)]

@@ -100,7 +100,7 @@ def test_what_a_model_prints_does_not_disturb():
 )
 def test_a_failure_is_a_row_with_its_reason(model, status, reason):
     run, steps, _ = measure(model)
-    assert (run.status, run.step_s, steps) == (status, None, [])
+    assert (run.status, run.step_s, list(steps)) == (status, None, [])
     assert reason in run.error
     assert run.model == model
 
