@@ -18,6 +18,10 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "doctor": ("devprof.cli.doctor", "Say what can be measured here, with which meter, and why not the others."),
     "measure": ("devprof.cli.measure", "Measure training steps: one fresh process per configuration, into Parquet."),
+    "meter": (
+        "devprof.cli.meter",
+        "Share a meter with other hosts; find a run's energy in an unattended meter's log.",
+    ),
     "calibrate": ("devprof.cli.calibrate", "Time the operators that models are made of, in minutes, for cost models."),
     "emulate": ("devprof.cli.emulate", "Run any command as a slower or smaller device."),
     "summary": ("devprof.cli.summary", "Say what measurement folders hold, a line per configuration."),

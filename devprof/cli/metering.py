@@ -15,8 +15,14 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def meter_options(function: Function) -> Function:
-    """The options ``--meter``, ``--idle`` and ``--max-window``."""
+    """The options ``--meter``, ``--idle``, ``--max-window`` and ``--sync-pattern``."""
     for option in (
+        click.option(
+            "--sync-pattern",
+            is_flag=True,
+            help="Pause and work in turn, 14 s before the timed window and 14 s after it, so that devprof meter align finds "
+            "the run in the log of a meter that is not read from here.",
+        ),
         click.option(
             "--max-window",
             type=SECONDS,
@@ -29,7 +35,7 @@ def meter_options(function: Function) -> Function:
             type=SECONDS,
             default="30s",
             show_default=True,
-            help="Idle power is measured this long before and after each run; needs a meter.",
+            help="Idle power is measured this long before and after each run; needs a meter or --sync-pattern.",
         ),
         click.option(
             "--meter",
@@ -53,16 +59,20 @@ def meter_asked(asked: dict[str, Any], processor: str) -> dict[str, Any]:
         MeterError: If the meter that was named cannot be opened.
         UnknownNameError: If there is no such meter.
     """
+    from devprof.measure.pattern import PART_S
     from devprof.meters.catalogue import choose
 
     spec = asked["meter"]
+    found = {"idle_s": asked["idle"], "max_window_s": asked["max_window"]}
+    if asked["sync_pattern"]:
+        found["sync_s"] = PART_S
     if spec == "none":
-        return {}
+        return found
     candidates = choose(processor) if spec == "auto" else [spec]
     for candidate in candidates:
         if _opens(candidate, required=spec != "auto"):
-            return {"meter": candidate, "idle_s": asked["idle"], "max_window_s": asked["max_window"]}
-    return {}
+            return found | {"meter": candidate}
+    return found
 
 
 def _opens(spec: str, *, required: bool) -> bool:

@@ -20,6 +20,7 @@ from devprof.measure.child import WORKER, run_child
 from devprof.measure.cooldown import wait_until_cool
 from devprof.measure.metered import Metered, no_figures
 from devprof.measure.monitor import watched_states
+from devprof.measure.pattern import pattern_s
 from devprof.measure.protocol import Request
 from devprof.measure.rows import Columns, finished_columns, ready_columns, state_columns, step_rows
 from devprof.meters.base import MeterError
@@ -48,8 +49,10 @@ class MeasureOptions:
         cooldown_timeout_s: The longest such wait.
         worker: The command of the child.
         meter: The power source, as ``--meter`` names it; ``None`` measures no energy.
-        idle_s: Seconds of idle power before and after a run with a meter.
+        idle_s: Seconds of idle power before and after a run with a meter or a pattern.
         max_window_s: The longest timed window for the sake of the energy's error bound.
+        sync_s: Length of each part of the pattern of load and idle by which a run is found in the log of a meter that is not
+            read from here; 0 shows none.
     """
 
     min_time_s: float = 10.0
@@ -64,6 +67,7 @@ class MeasureOptions:
     meter: str | None = None
     idle_s: float = 30.0
     max_window_s: float = 120.0
+    sync_s: float = 0.0
 
 
 class Measured(NamedTuple):
@@ -99,16 +103,19 @@ def measure_workload(workload: Workload, device: Device, options: MeasureOptions
     begin = time.perf_counter()
     with contextlib.ExitStack() as stack:
         metered = _metered(options.meter, stack)
-        with watched_states(device.processor) as states:
+        request = _request(workload, device, options, metered=metered is not None)
+        with watched_states(device.processor) as watched:
             child = run_child(
-                _request(workload, device, options, metered=metered is not None),
-                options.timeout_s + (2 * options.idle_s if metered else 0.0),
+                request,
+                options.timeout_s + 2 * (request.idle_s + pattern_s(request.sync_s)),
                 worker=options.worker,
                 respond=metered.respond if metered else None,
             )
         figures = metered.figures(run_id, child.finished) if metered and child.finished else None
         if options.meter and metered is None:
             figures = no_figures(options.meter)
+    # What clocks do while the process rests on purpose says nothing of the run.
+    states = watched.outside(child.finished.spans.idle_ns if child.finished else ())
     throttling = judge(states)
     row: Columns = {
         "run_id": run_id,
@@ -160,8 +167,9 @@ def _request(workload: Workload, device: Device, options: MeasureOptions, *, met
         stop_after_s=options.timeout_s * _STOP_SHARE,
         affinity=options.affinity,
         metered=metered,
-        idle_s=options.idle_s if metered else 0.0,
+        idle_s=options.idle_s if metered or options.sync_s > 0 else 0.0,
         max_window_s=options.max_window_s,
+        sync_s=options.sync_s,
     )
 
 

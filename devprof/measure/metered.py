@@ -2,26 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from devprof.measure.checks import Warn
 from devprof.measure.protocol import ENOUGH, GO, Edge, Finished
 from devprof.measure.rows import Columns
-from devprof.meters.base import Channel
+from devprof.measure.runspans import SpanNs
+from devprof.meters.base import Channel, MeterInfo, Reading
 from devprof.meters.catalogue import split_spec
-from devprof.meters.energy import LEAST_COVERAGE, Energy
-from devprof.meters.sampling import SamplerReport, Sampling
+from devprof.meters.energy import LEAST_COVERAGE, Energy, integrate
+from devprof.meters.sampling import Sampling
+from devprof.meters.shifted import with_clock_error
 from devprof.records import PowerSample
 
-__all__ = ["TARGET_ERROR_REL", "MeterFigures", "Metered", "no_figures"]
+__all__ = [
+    "CLOCK_SHARE",
+    "METER_WARNINGS",
+    "TARGET_ERROR_REL",
+    "Heard",
+    "MeterFigures",
+    "Metered",
+    "meter_figures",
+    "no_figures",
+]
 
 TARGET_ERROR_REL = 0.02
 """A window is long enough for its energy when the bound of the relative error is not above this."""
 
-# The meter's own gain is no reason for a longer window once the rest of the error is half as large.
-_SHARE_OF_GAIN = 0.5
+CLOCK_SHARE = 0.01
+"""A meter's clock must be known to this share of the window."""
+
+METER_WARNINGS = (Warn.POWER_LOST, Warn.POWER_REJECTED, Warn.METER_CLOCK, Warn.ENERGY_BOUND, Warn.IDLE_DRIFT)
+"""The warnings that are about a meter."""
+
+# Where the meter's own error alone is above the target, a window is long enough when its part of the error is this small.
+_WINDOW_ERROR_REL = 0.01
 _IDLE_DRIFT = 0.05
-_CLOCK_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a meter said during a run, wherever it was heard.
+
+    Attributes:
+        info: What the meter is.
+        readings: What a sieve let through, on this machine's monotonic clock.
+        period_s: Seconds between two readings as planned.
+        rejected: How many readings could not be true.
+        clock_error_s: Bound by which the stamps may be off, where another clock made them.
+        sampler_cpu_s: Processor time that reading took on the device.
+    """
+
+    info: MeterInfo
+    readings: Sequence[Reading]
+    period_s: float
+    rejected: int = 0
+    clock_error_s: float | None = None
+    sampler_cpu_s: float | None = None
+
+    def energy(self, span_ns: SpanNs) -> Energy:
+        """Energy of a span; its bound allows for the clock."""
+        found = integrate(self.readings, self.info.channels, span_ns, period_s=self.period_s)
+        return with_clock_error(found, self.readings, self.info.channels, span_ns, self.clock_error_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +74,7 @@ class MeterFigures:
     Attributes:
         columns: Of the row.
         warnings: About the meter.
-        samples: Raw readings from the first idle time to the last, without the name of a run.
+        samples: Raw readings from the first span of the run to the last.
     """
 
     columns: Columns
@@ -62,55 +105,73 @@ class Metered:
     def figures(self, run_id: str, finished: Finished) -> MeterFigures:
         """End the sampler, and say what it measured of a run that came to its end."""
         report = self._sampling.stop()
-        spans = {name: (begin, end) for name, (begin, end) in finished.spans_ns.items() if end > begin}
-        if "window" not in spans:
-            return MeterFigures({}, (Warn.POWER_LOST,), ())
-        energy = self._sampling.energy(spans["window"])
-        idle: dict[str, float | None] = {
-            name: self._sampling.energy(spans[name]).power_w for name in ("idle-before", "idle-after") if name in spans
-        }
-        clock_off = (report.clock_error_s or 0.0) > _CLOCK_SHARE * energy.window_s
-        columns = self._columns(energy, len(finished.step_ns), idle, report, usable=not clock_off)
-        warnings = _warnings(energy, columns, report, clock_off=clock_off)
-        return MeterFigures(columns, warnings, self._samples(run_id, spans))
-
-    def _columns(
-        self, energy: Energy, steps: int, idle: dict[str, float | None], report: SamplerReport, *, usable: bool
-    ) -> Columns:
-        info = self._sampling.info
-        known = [power for power in idle.values() if power is not None]
-        idle_w = sum(known) / len(known) if known else None
-        energy_j = energy.energy_j if usable else None
-        return {
-            "energy_source": info.source,
-            "energy_rule": info.rule,
-            "meter": info.detail or None,
-            "energy_window_s": energy.window_s,
-            "energy_j": energy_j,
-            "energy_per_step_j": None if energy_j is None else energy_j / steps,
-            "energy_error_rel": None if energy_j is None else energy.error_rel,
-            "energy_end": None if energy_j is None else _end(energy),
-            "energy_net_j": None if energy_j is None or idle_w is None else energy_j - idle_w * energy.window_s,
-            "power_w": None if energy_j is None else energy.power_w,
-            "idle_power_w": idle_w,
-            "idle_before_w": idle.get("idle-before"),
-            "idle_after_w": idle.get("idle-after"),
-            "power_coverage": energy.coverage,
-            "power_quantum_w": _quantum_w(info.channels, energy.window_s),
-            "power_rejected": sum(report.rejected.values()),
-            "sampler_cpu_s": report.cpu_s,
-        }
-
-    def _samples(self, run_id: str, spans: dict[str, tuple[int, int]]) -> tuple[PowerSample, ...]:
-        margin_ns = round(2e9 * self._sampling.period_s)
-        first = min(begin for begin, _ in spans.values()) - margin_ns
-        last = max(end for _, end in spans.values()) + margin_ns
-        source = self._sampling.info.source
-        return tuple(
-            PowerSample(run_id, one.t_ns, source, one.domain, power_w=one.power_w, energy_j=one.energy_j)
-            for one in self._sampling.readings()
-            if first <= one.t_ns <= last
+        heard = Heard(
+            self._sampling.info,
+            self._sampling.readings(),
+            self._sampling.period_s,
+            sum(report.rejected.values()),
+            report.clock_error_s,
+            report.cpu_s,
         )
+        return meter_figures(run_id, finished.spans.timed_ns, len(finished.step_ns), heard)
+
+
+def meter_figures(run_id: str, spans_ns: Mapping[str, SpanNs], steps: int, heard: Heard) -> MeterFigures:
+    """What a meter says of a run that came to its end.
+
+    Args:
+        run_id: The run.
+        spans_ns: Its spans: ``window``, and the idle times where there are any.
+        steps: Timed steps in the window.
+        heard: What the meter said.
+    """
+    if "window" not in spans_ns:
+        return MeterFigures({}, (Warn.POWER_LOST,), ())
+    energy = heard.energy(spans_ns["window"])
+    idle: dict[str, float | None] = {
+        name: heard.energy(spans_ns[name]).power_w for name in ("idle-before", "idle-after") if name in spans_ns
+    }
+    clock_off = (heard.clock_error_s or 0.0) > CLOCK_SHARE * energy.window_s
+    columns = _columns(energy, steps, idle, heard, usable=not clock_off)
+    warnings = _warnings(energy, columns, heard, clock_off=clock_off)
+    return MeterFigures(columns, warnings, _samples(run_id, spans_ns, heard))
+
+
+def _columns(energy: Energy, steps: int, idle: Mapping[str, float | None], heard: Heard, *, usable: bool) -> Columns:
+    info = heard.info
+    known = [power for power in idle.values() if power is not None]
+    idle_w = sum(known) / len(known) if known else None
+    energy_j = energy.energy_j if usable else None
+    return {
+        "energy_source": info.source,
+        "energy_rule": info.rule,
+        "meter": info.detail or None,
+        "energy_window_s": energy.window_s,
+        "energy_j": energy_j,
+        "energy_per_step_j": None if energy_j is None else energy_j / steps,
+        "energy_error_rel": None if energy_j is None else energy.error_rel,
+        "energy_end": None if energy_j is None else _end(energy),
+        "energy_net_j": None if energy_j is None or idle_w is None else energy_j - idle_w * energy.window_s,
+        "power_w": None if energy_j is None else energy.power_w,
+        "idle_power_w": idle_w,
+        "idle_before_w": idle.get("idle-before"),
+        "idle_after_w": idle.get("idle-after"),
+        "power_coverage": energy.coverage,
+        "power_quantum_w": _quantum_w(info.channels, energy.window_s),
+        "power_rejected": heard.rejected,
+        "sampler_cpu_s": heard.sampler_cpu_s,
+    }
+
+
+def _samples(run_id: str, spans_ns: Mapping[str, SpanNs], heard: Heard) -> tuple[PowerSample, ...]:
+    margin_ns = round(2e9 * heard.period_s)
+    first = min(begin for begin, _ in spans_ns.values()) - margin_ns
+    last = max(end for _, end in spans_ns.values()) + margin_ns
+    return tuple(
+        PowerSample(run_id, one.t_ns, heard.info.source, one.domain, power_w=one.power_w, energy_j=one.energy_j)
+        for one in heard.readings
+        if first <= one.t_ns <= last
+    )
 
 
 def no_figures(meter: str) -> MeterFigures:
@@ -124,8 +185,8 @@ def _end(energy: Energy) -> str:
         return "time"
     if energy.error_rel <= TARGET_ERROR_REL:
         return "bound"
-    gain_rel = energy.error_rel - energy.window_error_rel
-    return "meter" if energy.window_error_rel <= _SHARE_OF_GAIN * gain_rel else "time"
+    own_rel = energy.error_rel - energy.window_error_rel
+    return "meter" if own_rel > TARGET_ERROR_REL and energy.window_error_rel <= _WINDOW_ERROR_REL else "time"
 
 
 def _quantum_w(channels: tuple[Channel, ...], window_s: float) -> float:
@@ -135,12 +196,12 @@ def _quantum_w(channels: tuple[Channel, ...], window_s: float) -> float:
     )
 
 
-def _warnings(energy: Energy, columns: Columns, report: SamplerReport, *, clock_off: bool) -> tuple[Warn, ...]:
+def _warnings(energy: Energy, columns: Columns, heard: Heard, *, clock_off: bool) -> tuple[Warn, ...]:
     before, after = columns["idle_before_w"], columns["idle_after_w"]
     drifted = before is not None and after is not None and abs(after - before) > _IDLE_DRIFT * max(before, after)
     found = {
         Warn.POWER_LOST: energy.coverage < LEAST_COVERAGE,
-        Warn.POWER_REJECTED: bool(report.rejected),
+        Warn.POWER_REJECTED: heard.rejected > 0,
         Warn.METER_CLOCK: clock_off,
         Warn.ENERGY_BOUND: columns["energy_end"] in {"time", "meter"},
         Warn.IDLE_DRIFT: drifted,

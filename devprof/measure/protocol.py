@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from devprof.measure.runspans import RunSpans
 from devprof.records import Status, Workload
 
 __all__ = [
@@ -45,6 +46,7 @@ class Request:
             asks whether the window is long enough.
         idle_s: Seconds of doing nothing before the first step and after the last, for the power of the loaded process.
         max_window_s: The longest timed window when the meter asks for more.
+        sync_s: Length of each part of the pattern before and after the timed window; 0 shows none.
     """
 
     workload: Workload
@@ -58,6 +60,7 @@ class Request:
     metered: bool = False
     idle_s: float = 0.0
     max_window_s: float = 0.0
+    sync_s: float = 0.0
 
     @classmethod
     def from_json(cls, text: str) -> Request:
@@ -113,8 +116,7 @@ class Finished:
         threads_changed: Whether the model or its libraries changed torch's number of threads.
         memory: Peaks and shares; see :class:`MemoryPeaks`.
         window: What happened to the process and the machine during the timed window.
-        spans_ns: Begin and end of the timed window (``window``) and of the idle times (``idle-before``, ``idle-after``) on
-            the system's monotonic clock; empty without a meter.
+        spans: When the parts of the run were.
     """
 
     warmup_ns: list[int]
@@ -124,7 +126,7 @@ class Finished:
     threads_changed: bool
     memory: MemoryPeaks
     window: WindowCounts
-    spans_ns: dict[str, list[int]] = field(default_factory=dict)
+    spans: RunSpans = field(default_factory=RunSpans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ def decode_event(line: str) -> Event | None:
         kind = _EVENTS[values.pop("event")]
         if kind is Finished:
             values |= {"memory": MemoryPeaks(**values["memory"]), "window": WindowCounts(**values["window"])}
+            values["spans"] = RunSpans(**values.get("spans", {}))
         event: Event = kind(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

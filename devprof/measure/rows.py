@@ -76,6 +76,7 @@ def finished_columns(
         "outliers": figures.outliers,
         "change_points": len(figures.change_points),
         "latency_valid": is_latency_valid(finished),
+        "spans": finished.spans.to_json(),
         **_memory_columns(finished.memory),
         **dataclasses.asdict(finished.window),
     }

@@ -56,6 +56,11 @@ class Timer:
         self._stop_ns = stop_ns
         self._longest_ns = round(max_window_s * 1e9)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether time is up."""
+        return time.perf_counter_ns() > self._stop_ns
+
     def once(self, step: Step) -> int:
         """Nanoseconds of one step."""
         begin = time.perf_counter_ns()

@@ -1,7 +1,8 @@
 """The child that measures one configuration: ``python -m devprof.measure.worker REQUEST FD``.
 
 Order: import torch and build everything (start-up), reset the memory peak, the first step, warm up until steady, time whole
-steps, then time phases in a separate pass.
+steps, then time phases in a separate pass. Where a pattern is asked for, it comes between warm-up and window, and after the
+phases once more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from devprof.errors import DevprofError
 from devprof.measure.gauges import MemoryGauge, WindowGauge, accelerator_context_bytes
 from devprof.measure.inside import FAILURES, die_with_parent, failed_by, software_versions
 from devprof.measure.job import Job, make_job
+from devprof.measure.pattern import pattern_s, show_pattern
 from devprof.measure.protocol import Event, Finished, Ready, Request, encode
 from devprof.measure.spans import Spans
 from devprof.measure.timing import Timer, synchroniser
@@ -68,23 +70,26 @@ def _measure(request: Request, send: Send, started_ns: int) -> None:
         synchroniser(request.processor),
         min_time_s=request.min_time_s,
         min_steps=request.min_steps,
-        stop_ns=started_ns + round((request.stop_after_s + request.idle_s) * 1e9),
+        stop_ns=started_ns + round((request.stop_after_s + request.idle_s + pattern_s(request.sync_s)) * 1e9),
         max_window_s=request.max_window_s,
     )
     # What building left behind is not looked at again by the collector in the middle of a step.
     gc.collect()
     gc.freeze()
     memory = MemoryGauge(request.processor, context)
-    warmup_ns = [timer.once(job.step)]
-    memory.first_step_done()
-    steady = timer.warm_up(job.step, warmup_ns)
+    warmup_ns, steady = _warm_up(job, timer, memory, spans, request.sync_s)
     gc.collect()
     with spans.span("window"):
         window = WindowGauge()
         step_ns = timer.measure(job.step, lambda: spans.enough("window"))
         counts = window.read()
     peaks = memory.read()
-    phase_ns = timer.phases(job.phased, request.phase_steps) if job.phased is not None else []
+    phase_ns: list[list[int]] = []
+    if job.phased is not None:
+        with spans.stamped("phases"):
+            phase_ns = timer.phases(job.phased, request.phase_steps)
+    if request.sync_s > 0 and not timer.is_over:
+        show_pattern("sync-after", lambda: timer.once(job.step), request.sync_s, spans)
     spans.idle("idle-after", request.idle_s)
     send(
         Finished(
@@ -95,9 +100,27 @@ def _measure(request: Request, send: Send, started_ns: int) -> None:
             threads_changed=threads_changed or torch.get_num_threads() != request.threads,
             memory=peaks,
             window=counts,
-            spans_ns=spans.spans_ns,
+            spans=spans.finish(),
         )
     )
+
+
+def _warm_up(job: Job, timer: Timer, memory: MemoryGauge, spans: Spans, sync_s: float) -> tuple[list[int], bool]:
+    """The steps before the timed window, and whether they had become steady.
+
+    A pattern's idle parts let clocks and temperature fall, so after it the device is warmed up by the same rule as before it.
+    """
+    with spans.stamped("warm-up"):
+        warmup_ns = [timer.once(job.step)]
+        memory.first_step_done()
+        steady = timer.warm_up(job.step, warmup_ns)
+    if sync_s > 0 and not timer.is_over:
+        show_pattern("sync-before", lambda: timer.once(job.step), sync_s, spans)
+        settling_ns: list[int] = []
+        with spans.stamped("settle"):
+            steady = timer.warm_up(job.step, settling_ns)
+        warmup_ns += settling_ns
+    return warmup_ns, steady
 
 
 def _ready(job: Job, baseline: int | None, started_ns: int) -> Ready:

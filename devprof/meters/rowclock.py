@@ -115,6 +115,16 @@ class RowClock:
         before, utc, after = self._now(), self._utc(), self._now()
         return after, utc - (before + after) // 2
 
+    def logged_ns(self, text: str) -> int:
+        """The time of a row on the logger's own clock: since 1970 if that is ``utc``, which ``auto`` finds out here.
+
+        Raises:
+            RowError: If the time cannot be read.
+        """
+        if self.kind == "auto":
+            self._choose(text)
+        return self._utc_ns(text) if self.kind == "utc" else self._number_ns(text)
+
     def stamp(self, text: str | None, arrival_ns: int) -> tuple[int, bool]:
         """The moment of a row, and whether the logger was restarted since the last one.
 
@@ -127,11 +137,10 @@ class RowClock:
         """
         if self.kind == "arrival" or text is None:
             return arrival_ns, False
-        if self.kind == "auto":
-            self._choose(text)
+        logged_ns = self.logged_ns(text)
         if self.kind == "relative":
-            return self._since_start(self._number_ns(text), arrival_ns)
-        t_ns = self._number_ns(text) if self.kind == "monotonic" else self._utc_ns(text) - self._offset_ns
+            return self._since_start(logged_ns, arrival_ns)
+        t_ns = logged_ns if self.kind == "monotonic" else logged_ns - self._offset_ns
         late_s = (arrival_ns - t_ns) / _NS
         if not -_AHEAD_NS <= arrival_ns - t_ns <= _BEHIND_NS:
             raise RowError(

@@ -162,4 +162,5 @@ class Measurement:
     versions: str | None = None
     facts: str | None = None
     warnings: str | None = None
+    spans: str | None = None
     source: str | None = None

@@ -42,7 +42,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["FULL_ROWS", "CompactionReport", "compact", "compact_if_many"]
+__all__ = [
+    "FULL_ROWS",
+    "CompactionReport",
+    "compact",
+    "compact_if_many",
+    "folder_lock",
+    "unknown_columns",
+]
 
 # The tables whose files carry run identifiers and are never replaced, with the rows of a full merged file. A row of runs is
 # some 2 kB, one of the others 100 bytes: a full file takes some 30 MB of memory while it is made. ``operators`` is left out:
@@ -120,7 +127,7 @@ def compact(folder: Path) -> CompactionReport:
     import pyarrow as pa
 
     report = CompactionReport()
-    with _lock(folder) as held:
+    with folder_lock(folder) as held:
         report.busy = not held
         for table in FULL_ROWS if held else ():
             _TableCompaction(folder, table, report).run()
@@ -129,12 +136,16 @@ def compact(folder: Path) -> CompactionReport:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Whether this process alone may compact the folder. The kernel drops the lock of a process that dies."""
+def folder_lock(folder: Path) -> Iterator[bool]:
+    """Whether this process alone may merge or rewrite files of the folder. The kernel drops the lock of a process that dies.
+
+    Raises:
+        StoreError: If the folder does not exist, or its file system has no locks.
+    """
     try:
         descriptor = os.open(folder / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise StoreError(f"the folder {folder} cannot be locked for merging its files: {error.strerror}") from error
+        raise StoreError(f"the folder {folder} cannot be locked: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,7 +153,7 @@ def _lock(folder: Path) -> Iterator[bool]:
         except BlockingIOError:
             held = False
         except OSError as error:
-            raise StoreError(f"the file system of {folder} has no locks, so its files are not merged") from error
+            raise StoreError(f"the file system of {folder} has no locks, so its files stay as they are") from error
         yield held
     finally:
         os.close(descriptor)
@@ -255,12 +266,20 @@ class _TableCompaction:
             self._report.deleted += 1
 
 
-def _refuse_unknown_columns(file: pq.ParquetFile, table: str) -> None:
-    """Merging drops columns of an older version on purpose, but never one of this version that only another devprof knows."""
+def unknown_columns(file: pq.ParquetFile, table: str) -> list[str]:
+    """Columns of this version that only another devprof knows.
+
+    Writing rows anew drops columns of an older version on purpose, but must never drop these.
+    """
     schema = file.schema_arrow
-    unknown = set(schema.names) - set(arrow_schema(table).names)
-    if unknown and (schema.metadata or {}).get(METADATA_KEY) == str(SCHEMA_VERSION).encode():
-        raise StoreError(f"not merged: it has columns that this devprof does not know ({', '.join(sorted(unknown))})")
+    if (schema.metadata or {}).get(METADATA_KEY) != str(SCHEMA_VERSION).encode():
+        return []
+    return sorted(set(schema.names) - set(arrow_schema(table).names))
+
+
+def _refuse_unknown_columns(file: pq.ParquetFile, table: str) -> None:
+    if unknown := unknown_columns(file, table):
+        raise StoreError(f"not merged: it has columns that this devprof does not know ({', '.join(unknown)})")
 
 
 def _tiers(merged: Sequence[MergedFile], full: int) -> Iterator[list[Path]]:

@@ -11,7 +11,7 @@ History of ``SCHEMA_VERSION``:
   version 1 was the time of making the one batch, not of waiting for data in a step: it is dropped.
 - 3: the table ``operators``. The other tables are as they were.
 - 4: the column ``rss_peak_bytes`` joined ``operators``.
-- 5: columns for net energy, its rule and end, idle power before and after, and the sampler joined ``runs``.
+- 5: columns for net energy, its rule and end, idle power before and after, the sampler, and ``spans`` joined ``runs``.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import pytest
 
 from devprof.device.identity import identify
 from devprof.measure.harness import MeasureOptions, measure_workload
+from devprof.measure.runspans import RunSpans
 from devprof.records import Workload
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -53,6 +54,53 @@ def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
     assert run.energy_source == "none"
     assert run.energy_j is None
     assert "torch" in json.loads(run.versions)
+    spans = RunSpans.from_json(run.spans)
+    assert list(spans.timed_ns) == ["warm-up", "window", "phases"]
+    begin, end = spans.timed_ns["window"]
+    assert sum(measured) <= (end - begin) / 1e9 < sum(measured) + 1.0
+    assert (spans.loads_ns, len(spans.clocks_ns)) == ({}, 2)
+
+
+def test_a_pattern_comes_before_the_window_and_after_it_and_its_steps_are_not_measured():
+    options = MeasureOptions(min_time_s=0.05, timeout_s=60.0, sync_s=0.1, idle_s=0.1)
+    run, steps, _ = measure("seed:net", options, image_size=8)
+    assert run.status == "ok", run.error
+    spans = RunSpans.from_json(run.spans)
+    names = ["idle-before", "warm-up", "sync-before", "settle", "window", "phases", "sync-after", "idle-after"]
+    assert list(spans.timed_ns) == names
+    worked_ns = {kind: sum(step.step_ns for step in steps if step.kind == kind) for kind in ("warmup", "measured")}
+    begin, end = spans.timed_ns["window"]
+    assert worked_ns["measured"] <= end - begin
+    warm = sum(end - begin for begin, end in (spans.timed_ns["warm-up"], spans.timed_ns["settle"]))
+    assert worked_ns["warmup"] <= warm
+
+
+def test_a_pattern_is_shown_beside_a_meter_as_well(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("power\n")
+    over = threading.Event()
+
+    def write():
+        with log.open("a") as file:
+            while not over.wait(0.02):
+                file.write("7.5\n")
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        options = MeasureOptions(
+            min_time_s=0.5, timeout_s=60.0, meter=f"csv:{log}", idle_s=0.3, max_window_s=2.0, sync_s=0.1
+        )
+        run, _, power = measure("seed:net", options, image_size=8)
+    finally:
+        over.set()
+        writer.join()
+    assert run.energy_source == "csv"
+    assert run.power_w == pytest.approx(7.5)
+    assert set(RunSpans.from_json(run.spans).loads_ns) == {"sync-before", "sync-after"}
+    first, last = RunSpans.from_json(run.spans).spans_ns["idle-before"][0], power[-1].t_ns
+    assert power[0].t_ns < first < last
 
 
 def test_an_inference_is_timed_without_phases():

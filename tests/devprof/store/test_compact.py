@@ -319,7 +319,7 @@ def test_a_link_that_leads_nowhere_is_skipped_and_named(tmp_path):
 
 def test_only_one_process_compacts_a_folder(tmp_path):
     fill(tmp_path, "ab")
-    with module._lock(tmp_path) as held:
+    with module.folder_lock(tmp_path) as held:
         assert held
         assert compact(tmp_path).busy
     assert len(files_of(tmp_path)) == 2
@@ -329,8 +329,8 @@ def test_only_one_process_compacts_a_folder(tmp_path):
 def test_the_lock_of_a_dead_process_is_no_lock(tmp_path):
     fill(tmp_path, "ab")
     script = (
-        "import os\nfrom pathlib import Path\nfrom devprof.store.compact import _lock\n"
-        f"with _lock(Path({str(tmp_path)!r})) as held:\n    assert held\n    os.kill(os.getpid(), 9)\n"
+        "import os\nfrom pathlib import Path\nfrom devprof.store.compact import folder_lock\n"
+        f"with folder_lock(Path({str(tmp_path)!r})) as held:\n    assert held\n    os.kill(os.getpid(), 9)\n"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
     assert compact(tmp_path).merged == 6

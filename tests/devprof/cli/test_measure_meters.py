@@ -1,0 +1,204 @@
+"""``devprof measure --meter X``, the whole way, with sources whose true energy is known by construction."""
+
+import contextlib
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from fake_meters_chip import FakePi5, SteadyMeter, build_stub_nvml, stub_nvml_environment
+from fake_meters_external import FifoLogger, FileLogger, Plug, Profile, ScpiInstrument, SerialLogger, TcpLogger
+from fake_meters_jetson import JetsonTree, JtopService
+from fake_meters_kernel import FakeBattery, FakeChip, FakeRapl
+from real_time import advancing
+
+from devprof.cli import main
+from devprof.measure import harness
+from devprof.measure.child import run_child
+from devprof.measure.runspans import RunSpans
+from devprof.meters.base import now_ns
+from devprof.meters.serve import serve
+from devprof.records import Measurement, PowerSample
+from devprof.store.folder import read_records
+
+pytestmark = pytest.mark.slow
+
+STUB = (sys.executable, str(Path(__file__).parents[2] / "support" / "timed_stub.py"))
+# Half a second of each, again and again.
+UNEVEN = Profile((0.5, 20.0), (0.5, 60.0))
+STEADY_W = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _quick_child(monkeypatch):
+    def run(request, timeout_s, *, worker, respond):
+        return run_child(request, timeout_s, worker=STUB if worker == harness.WORKER else worker, respond=respond)
+
+    monkeypatch.setattr(harness, "run_child", run)
+
+
+@dataclass
+class Source:
+    """A meter: how ``--meter`` names it, and what its device used between two moments."""
+
+    spec: str
+    true_j: object
+    idle: str = "0.3s"
+    own_error_rel: float = 0.0
+
+
+def advanced(fake, stack, true_j=None):
+    fake.true_j = true_j or fake.true_j
+    return stack.enter_context(advancing(fake)).true_j
+
+
+def steadily(watts):
+    return lambda begin_ns, end_ns: watts * (end_ns - begin_ns) / 1e9
+
+
+def rapl(folder, stack, monkeypatch):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(folder))
+    fake = FakeRapl(
+        folder, {"package-0": 1.0, "package-1": 1.0, "package-0/dram": 5.0, "psys": 99.0}, range_uj=9_000_000
+    )
+    # Each package uses half; its counter goes round every few tenths of a second.
+    half = Profile(*((seconds, watts / 2) for seconds, watts in UNEVEN.steps))
+    fake.watts |= {"package-0": half, "package-1": half}
+    return Source("rapl", advanced(fake, stack))
+
+
+def ina(folder, stack, monkeypatch):
+    tree = JetsonTree(folder, "orin-nx", STEADY_W)
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tree.sys))
+    return Source("ina", advanced(tree, stack, lambda t_s: tree.energy_j(0.0, t_s)))
+
+
+def jtop(folder, stack, monkeypatch):
+    tree = JetsonTree(folder, "orin-nx", STEADY_W)
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tree.sys))
+    service = stack.enter_context(JtopService(tree))
+    return Source(f"jtop:{service.socket}", advanced(tree, stack, lambda t_s: tree.energy_j(0.0, t_s)), idle="1.5s")
+
+
+def nvml(folder, stack, monkeypatch):
+    library = build_stub_nvml(folder)
+    if library is None:
+        pytest.skip("there is no C compiler to build the stub library with")
+    for name, value in stub_nvml_environment(library, watts="150").items():
+        monkeypatch.setenv(name, value)
+    # NVIDIA states 5 % and 5 W: no window makes that smaller.
+    return Source("nvml:0", steadily(150.0), own_error_rel=0.05 + 5 / 150)
+
+
+def pmic(folder, stack, monkeypatch):
+    pi = FakePi5(folder, lambda _: 7.0)
+    for name, value in pi.environment().items():
+        monkeypatch.setenv(name, value)
+    return Source("pmic", advanced(pi, stack, lambda t_s: 7.0 * t_s))
+
+
+def hwmon(folder, stack, monkeypatch):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(folder))
+    return Source("hwmon:ina226", advanced(FakeChip(folder, 3, "ina226", {"power1": STEADY_W}, update_ms=10), stack))
+
+
+def battery(folder, stack, monkeypatch):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(folder))
+    return Source("battery", advanced(FakeBattery(folder, watts=STEADY_W), stack), idle="1.5s")
+
+
+def csv(folder, stack, monkeypatch):
+    logger = FileLogger(folder / "log.csv", UNEVEN)
+    logger.begin()
+    return Source(f"csv:{folder / 'log.csv'}", advanced(logger, stack, UNEVEN.energy_j))
+
+
+def pipe(folder, stack, monkeypatch):
+    logger = FifoLogger(folder / "fifo", UNEVEN)
+    opening = threading.Thread(target=lambda: (logger.open(), logger.begin()))
+    opening.start()
+    stack.callback(opening.join)
+    return Source(f"pipe:{folder / 'fifo'}", advanced(logger, stack, UNEVEN.energy_j))
+
+
+def lines(folder, stack, monkeypatch):
+    logger = TcpLogger(UNEVEN, greets=True)
+    stack.callback(logger.close)
+    return Source(f"lines:{logger.address}", advanced(logger, stack, UNEVEN.energy_j))
+
+
+def serial(folder, stack, monkeypatch):
+    logger = SerialLogger(UNEVEN)
+    stack.callback(logger.close)
+    file = folder / "meter.toml"
+    file.write_text(
+        f'format = 1\nsource = "serial:{logger.port}"\nupdate_s = 0.01\n'
+        'columns = ["t", "n", "u", "i", "dp", "dn", "c", "e", "q"]\ndelimiter = "space"\n'
+        '[time]\nclock = "utc"\ncolumn = "t"\n[[channels]]\ndomain = "usb"\nvoltage = "u"\ncurrent = "i"\n'
+    )
+    return Source(f"toml:{file}", advanced(logger, stack, UNEVEN.energy_j))
+
+
+def scpi(folder, stack, monkeypatch):
+    instrument = ScpiInstrument(UNEVEN)
+    stack.callback(instrument.close)
+    return Source(f"scpi:wt300@{instrument.resource}", advanced(instrument, stack, UNEVEN.energy_j))
+
+
+def shelly(folder, stack, monkeypatch):
+    plug = Plug("shelly2", Profile((1, STEADY_W)))
+    stack.callback(plug.close)
+    return Source(f"shelly:{plug.address}", advanced(plug, stack, lambda t_s: STEADY_W * t_s), idle="2.5s")
+
+
+def tcp(folder, stack, monkeypatch):
+    over, ready, found = threading.Event(), threading.Event(), []
+    meter = SteadyMeter(STEADY_W, now_ns)
+
+    def listening(address):
+        found.append(address)
+        ready.set()
+
+    thread = threading.Thread(
+        target=serve, args=(meter, "127.0.0.1", 0), kwargs={"until": over.is_set, "ready": listening}
+    )
+    thread.start()
+    stack.callback(thread.join)
+    stack.callback(over.set)
+    assert ready.wait(10)
+    host, port = found[0][:2]
+    return Source(f"tcp://{host}:{port}", steadily(STEADY_W))
+
+
+def measured(folder, *options, code=0):
+    command = ["measure", "seed:net", "--min-time", "0.5s", "--max-window", "60s", "-o", str(folder / "runs"), "--json"]
+    result = CliRunner().invoke(main, [*command, *options])
+    assert result.exit_code == code, result.output
+    (run,) = read_records(folder / "runs", "runs", Measurement)
+    return run, result.stderr
+
+
+@pytest.mark.parametrize(
+    "make", [ina, jtop, rapl, nvml, pmic, hwmon, battery, csv, pipe, lines, serial, scpi, shelly, tcp]
+)
+def test_the_energy_of_a_run_is_that_of_the_device_within_its_bound(make, tmp_path, monkeypatch):
+    with contextlib.ExitStack() as stack:
+        source = make(tmp_path, stack, monkeypatch)
+        run, said = measured(tmp_path, "--meter", source.spec, "--idle", source.idle)
+    begin_ns, end_ns = RunSpans.from_json(run.spans).spans_ns["window"]
+    true_j = source.true_j(begin_ns, end_ns)
+    assert run.status == "ok"
+    assert run.energy_source in {source.spec.split(":")[0], "serial", "tcp+steady"}
+    assert abs(run.energy_j - true_j) <= run.energy_error_rel * true_j + 2 * STEADY_W * 0.01
+    assert run.energy_error_rel - source.own_error_rel <= 0.02
+    assert run.energy_end == ("meter" if source.own_error_rel else "bound")
+    assert run.energy_per_step_j == pytest.approx(run.energy_j / run.steps)
+    assert run.power_coverage >= 0.95
+    assert run.idle_power_w > 0
+    assert run.power_rejected == 0
+    assert run.energy_rule
+    assert f"({run.energy_rule})" in said
+    samples = read_records(tmp_path / "runs", "power", PowerSample)
+    assert {sample.source for sample in samples} == {run.energy_source}
