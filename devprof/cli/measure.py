@@ -23,7 +23,7 @@ from devprof.cli.common import (
     require_known_models,
     stdout_table,
 )
-from devprof.cli.metering import meter_asked, meter_options
+from devprof.cli.metering import meter_asked, meter_options, opened_meter
 from devprof.cli.sweeping import measure_all
 from devprof.records import MODES, TASKS, Measurement
 from devprof.units import format_bytes, format_joules, format_seconds
@@ -105,10 +105,13 @@ def command(
     require_known_models([workload.model for workload in workloads])
     if any(workload.data == "jpeg" for workload in workloads):
         prepare_jpegs()
-    options = replace(_options(suite, asked), **meter_asked(asked, processor))
+    options = replace(_options(suite, asked), **meter_asked(asked))
     configurations = with_repeats(workloads, repeats or suite.repeats or 1)
     device = identified(processor, threads, options.affinity, device_name)
-    rows, interrupted = measure_all(configurations, device, options, output, retry_failed=retry_failed)
+    with opened_meter(asked, processor) as sampling:
+        rows, interrupted = measure_all(
+            configurations, device, options, output, retry_failed=retry_failed, sampling=sampling
+        )
     if as_json:
         result = {"output": str(output), "configurations": len(configurations), "interrupted": interrupted}
         echo_json(result | {"skipped": skipped, "runs": rows})

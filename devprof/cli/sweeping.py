@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from devprof.measure.harness import MeasureOptions
     from devprof.measure.sweep import Configuration
+    from devprof.meters.sampling import Sampling
     from devprof.records import Device
 
 __all__ = ["measure_all", "progress_bar", "sigterm_as_interrupt"]
@@ -34,6 +35,7 @@ def measure_all(
     output: Path,
     *,
     retry_failed: bool = False,
+    sampling: Sampling | None = None,
 ) -> tuple[list[Measurement], bool]:
     """Measure what is not finished in a folder yet, storing each row as soon as it stands, with a progress bar on stderr.
 
@@ -60,7 +62,7 @@ def measure_all(
             progress.update(bar, description=_label(configuration))
 
         try:
-            for run, steps, power in run_sweep(to_do, device, options, on_start=show):
+            for run, steps, power in run_sweep(to_do, device, options, sampling=sampling, on_start=show):
                 write_run(output, run, steps, power)
                 rows.append(run)
                 progress.advance(bar)

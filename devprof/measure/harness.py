@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -48,7 +47,6 @@ class MeasureOptions:
         max_start_temp_c: Wait until the hottest zone is not above this; ``None`` does not wait.
         cooldown_timeout_s: The longest such wait.
         worker: The command of the child.
-        meter: The power source, as ``--meter`` names it; ``None`` measures no energy.
         idle_s: Seconds of idle power before and after a run with a meter or a pattern.
         max_window_s: The longest timed window for the sake of the energy's error bound.
         sync_s: Length of each part of the pattern of load and idle by which a run is found in the log of a meter that is not
@@ -64,7 +62,6 @@ class MeasureOptions:
     max_start_temp_c: float | None = None
     cooldown_timeout_s: float = 600.0
     worker: Sequence[str] = WORKER
-    meter: str | None = None
     idle_s: float = 30.0
     max_window_s: float = 120.0
     sync_s: float = 0.0
@@ -83,7 +80,9 @@ def configuration_key(workload: Workload) -> str:
     return hashlib.sha256(json.dumps(dataclasses.asdict(workload), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def measure_workload(workload: Workload, device: Device, options: MeasureOptions, *, repeat: int = 0) -> Measured:
+def measure_workload(
+    workload: Workload, device: Device, options: MeasureOptions, *, repeat: int = 0, sampling: Sampling | None = None
+) -> Measured:
     """Measure one configuration in a fresh child process.
 
     Args:
@@ -91,6 +90,7 @@ def measure_workload(workload: Workload, device: Device, options: MeasureOptions
         device: The device as rows name it; its processor and threads are used.
         options: Times and limits.
         repeat: Number of this repeat, kept with the row.
+        sampling: The meter; ``None`` measures no energy. One that has ended costs the energy, not the run.
 
     Raises:
         KeyboardInterrupt: If the user interrupts; the child is ended first.
@@ -101,19 +101,18 @@ def measure_workload(workload: Workload, device: Device, options: MeasureOptions
     now = datetime.now(timezone.utc)
     run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
     begin = time.perf_counter()
-    with contextlib.ExitStack() as stack:
-        metered = _metered(options.meter, stack)
-        request = _request(workload, device, options, metered=metered is not None)
-        with watched_states(device.processor) as watched:
-            child = run_child(
-                request,
-                options.timeout_s + 2 * (request.idle_s + pattern_s(request.sync_s)),
-                worker=options.worker,
-                respond=metered.respond if metered else None,
-            )
-        figures = metered.figures(run_id, child.finished) if metered and child.finished else None
-        if options.meter and metered is None:
-            figures = no_figures(options.meter)
+    metered = None if sampling is None else _metered(sampling)
+    request = _request(workload, device, options, metered=metered is not None)
+    with watched_states(device.processor) as watched:
+        child = run_child(
+            request,
+            options.timeout_s + 2 * (request.idle_s + pattern_s(request.sync_s)),
+            worker=options.worker,
+            respond=metered.respond if metered else None,
+        )
+    figures = metered.figures(run_id, child.finished) if metered and child.finished else None
+    if sampling is not None and metered is None:
+        figures = no_figures(sampling)
     # What clocks do while the process rests on purpose says nothing of the run.
     states = watched.outside(child.finished.spans.idle_ns if child.finished else ())
     throttling = judge(states)
@@ -145,15 +144,15 @@ def measure_workload(workload: Workload, device: Device, options: MeasureOptions
     return Measured(Measurement(**row), step_rows(run_id, child.finished), figures.samples if figures else ())
 
 
-def _metered(meter: str | None, stack: contextlib.ExitStack) -> Metered | None:
-    """The sampler beside the run. One that worked before a sweep and does not now costs the energy, not the run."""
-    if meter is None:
-        return None
-    try:
-        return Metered(stack.enter_context(Sampling(meter)))
-    except MeterError as error:
-        _LOG.warning("the meter %s cannot be read, so this run has no energy: %s", meter, error)
-        return None
+def _metered(sampling: Sampling) -> Metered | None:
+    """The meter's part of a run; ``None`` if the sampler has ended and cannot be started again."""
+    if not sampling.alive:
+        try:
+            sampling.restart()
+        except MeterError as error:
+            _LOG.warning("the meter %s cannot be read, so this run has no energy: %s", sampling.spec, error)
+            return None
+    return Metered(sampling)
 
 
 def _request(workload: Workload, device: Device, options: MeasureOptions, *, metered: bool) -> Request:

@@ -83,7 +83,7 @@ class MeterFigures:
 
 
 class Metered:
-    """The parent's part of a run whose energy is measured.
+    """The parent's part of a run whose energy is measured. It begins here.
 
     Args:
         sampling: The running sampler.
@@ -91,6 +91,9 @@ class Metered:
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
+        sampling.forget()
+        sampling.now()
+        self._before = sampling.report()
 
     def respond(self, edge: Edge) -> str | None:
         """The answer to the child at a moment that matters."""
@@ -103,8 +106,9 @@ class Metered:
         return ENOUGH if _end(energy) != "time" else None
 
     def figures(self, run_id: str, finished: Finished) -> MeterFigures:
-        """End the sampler, and say what it measured of a run that came to its end."""
-        report = self._sampling.stop()
+        """What the meter measured of a run that came to its end."""
+        self._sampling.now()
+        report = self._sampling.report().since(self._before)
         heard = Heard(
             self._sampling.info,
             self._sampling.readings(),
@@ -174,9 +178,10 @@ def _samples(run_id: str, spans_ns: Mapping[str, SpanNs], heard: Heard) -> tuple
     )
 
 
-def no_figures(meter: str) -> MeterFigures:
-    """What is said of a run whose meter could not be opened."""
-    return MeterFigures({"energy_source": split_spec(meter)[0], "power_coverage": 0.0}, (Warn.POWER_LOST,), ())
+def no_figures(sampling: Sampling) -> MeterFigures:
+    """What is said of a run whose sampler has ended before it."""
+    name, _ = split_spec(sampling.spec)
+    return MeterFigures({"energy_source": name, "power_coverage": 0.0}, (Warn.POWER_LOST,), ())
 
 
 def _end(energy: Energy) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from devprof.measure.harness import Measured, MeasureOptions, configuration_key, measure_workload
+from devprof.meters.sampling import Sampling
 from devprof.records import MODES, TASKS, Device, Workload
 from devprof.store.folder import FinishedKey
 
@@ -77,6 +78,7 @@ def run_sweep(
     device: Device,
     options: MeasureOptions,
     *,
+    sampling: Sampling | None = None,
     on_start: Callable[[Configuration], None] | None = None,
 ) -> Iterator[Measured]:
     """Measure one configuration after the other, yielding each row as soon as it stands.
@@ -85,9 +87,10 @@ def run_sweep(
         configurations: What to measure, in this order.
         device: The device.
         options: Times and limits.
+        sampling: The meter; ``None`` measures no energy.
         on_start: Called before each child starts.
     """
     for configuration in configurations:
         if on_start is not None:
             on_start(configuration)
-        yield measure_workload(configuration.workload, device, options, repeat=configuration.repeat)
+        yield measure_workload(configuration.workload, device, options, repeat=configuration.repeat, sampling=sampling)

@@ -5,7 +5,7 @@ it lives in, and because some sources change the process that imports them. It w
 takes commands, a line each, on its standard input: ``read`` reads at once, ``stop`` ends it. It also ends with its parent.
 
 Lines that it writes: ``{"info": ...}`` once the meter is open (or ``{"refused": ...}``), ``{"readings": [[t_ns, channel,
-power_w, energy_j], ...]}``, ``{"lost": reason}`` and ``{"back": true}``, and at the end ``{"end": ...}``.
+power_w, energy_j], ...]}``, after a command and at the end with a ``"report"``, ``{"lost": reason}`` and ``{"back": true}``.
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ class _Loop:
                 next_s = max(next_s + self._period_s, time.monotonic())
                 if not self._wait(commands, next_s):
                     break
-            self._read_once()
-            self._end()
+            self._read_once(answer=True)
         except BrokenPipeError:
             return
         finally:
@@ -114,7 +113,7 @@ class _Loop:
         readings = self._read()
         rows = [[one.t_ns, self._index[one.domain], one.power_w, one.energy_j] for one in readings]
         if rows or answer:
-            _send(self._pipe, {"readings": rows} | ({"answer": now_ns()} if answer else {}))
+            _send(self._pipe, {"readings": rows} | ({"report": self._report()} if answer else {}))
 
     def _read(self) -> list[Reading]:
         if self._meter is None and not self._reopened():
@@ -155,15 +154,16 @@ class _Loop:
         _send(self._pipe, {"back": True})
         return True
 
-    def _end(self) -> None:
+    def _report(self) -> dict[str, Any]:
+        """What was used and met so far."""
         used = os.times()
         cpu_s = used.user + used.system + used.children_user + used.children_system
         rejected = dict(self._sieve.rejected)
         if self._meter is not None and (own := getattr(self._meter, "rejected", 0)):
             rejected["malformed"] = own
         clock_error_s = getattr(self._meter, "clock_error_s", None)
-        end = {"cpu_s": cpu_s, "reads": self._reads, "losses": self._losses, "rejected": rejected}
-        _send(self._pipe, {"end": end | {"clock_error_s": clock_error_s}})
+        counts = {"cpu_s": cpu_s, "reads": self._reads, "losses": self._losses, "rejected": rejected}
+        return counts | {"clock_error_s": clock_error_s}
 
 
 if __name__ == "__main__":

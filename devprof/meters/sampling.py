@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, final
 
-from devprof.meters.base import MAX_RATE_HZ, Channel, MeterError, MeterInfo, Reading
+from devprof.meters.base import MAX_RATE_HZ, Channel, MeterError, MeterInfo, Reading, now_ns
 from devprof.meters.energy import Energy, integrate
 
 __all__ = ["SAMPLER", "SamplerReport", "Sampling"]
@@ -24,14 +24,15 @@ SAMPLER = (sys.executable, "-m", "devprof.meters.sampler")
 _OPEN_S = 30.0
 _END_S = 5.0
 _ANSWER_S = 2.5
+_KEPT_NS = 10_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerReport:
-    """What a sampler says at its end.
+    """What a sampler has used and met.
 
     Attributes:
-        cpu_s: Processor time that it used, its tools included; ``None`` if it did not end by itself.
+        cpu_s: Processor time that it used, its tools included; ``None`` if it never told.
         reads: How often the meter was read.
         losses: How often the meter was lost.
         rejected: Readings that could not be true, by reason.
@@ -46,10 +47,24 @@ class SamplerReport:
     lost: tuple[str, ...] = ()
     clock_error_s: float | None = None
 
+    def since(self, before: SamplerReport) -> SamplerReport:
+        """What came after an earlier report of the same sampler."""
+        counts = {name: count - before.rejected.get(name, 0) for name, count in self.rejected.items()}
+        return SamplerReport(
+            cpu_s=None if self.cpu_s is None else self.cpu_s - (before.cpu_s or 0.0),
+            reads=self.reads - before.reads,
+            losses=self.losses - before.losses,
+            rejected={name: count for name, count in counts.items() if count > 0},
+            lost=self.lost[len(before.lost) :],
+            clock_error_s=self.clock_error_s,
+        )
+
 
 @final
 class Sampling:
     """A meter that is read in a process of its own from the beginning of a ``with`` block to its end.
+
+    It is opened once, because some sources cannot be opened twice: a logger that prints into a pipe ends with its reader.
 
     Methods may be called from several threads.
 
@@ -68,12 +83,15 @@ class Sampling:
         self.spec = spec
         self._rate_hz = rate_hz
         self._command = command
+        self._news = threading.Condition()
+        self._begin()
+
+    def _begin(self) -> None:
         self._readings: list[Reading] = []
         self._answers = 0
-        self._news = threading.Condition()
         self._info: MeterInfo | None = None
         self._refused: MeterError | None = None
-        self._end: dict[str, Any] | None = None
+        self._report: dict[str, Any] = {}
         self._lost: list[str] = []
         self._over = False
 
@@ -120,6 +138,16 @@ class Sampling:
             raise self._refused or MeterError(f"the meter {self.spec!r} cannot be read: {what}", said)
         return self
 
+    def restart(self) -> None:
+        """Start a sampler again that has ended; what the first one read is gone.
+
+        Raises:
+            MeterError: If the meter cannot be opened.
+        """
+        self.stop()
+        self._begin()
+        self.__enter__()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -135,21 +163,37 @@ class Sampling:
             return self._news.wait_for(lambda: self._answers >= wanted or self._over, _ANSWER_S) and not self._over
 
     def readings(self) -> list[Reading]:
-        """All readings so far."""
+        """All readings so far, but for those that were forgotten."""
         with self._news:
             return list(self._readings)
+
+    def forget(self) -> None:
+        """Let go of all readings but those of the last seconds."""
+        since_ns = now_ns() - _KEPT_NS
+        with self._news:
+            self._readings = [reading for reading in self._readings if reading.t_ns >= since_ns]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the sampler runs."""
+        return self._process.poll() is None
+
+    def report(self) -> SamplerReport:
+        """What the sampler said last of itself: at the last :meth:`now`, or at its end."""
+        with self._news:
+            return SamplerReport(**self._report, lost=tuple(self._lost))
 
     def energy(self, window_ns: tuple[int, int]) -> Energy:
         """What the meter measured in a window; errors as of :func:`~devprof.meters.energy.integrate`."""
         return integrate(self.readings(), self.info.channels, window_ns, period_s=self.period_s)
 
     def stop(self) -> SamplerReport:
-        """End the sampler, and hear its report; may be called again."""
+        """End the sampler, and hear its last report; may be called again."""
         if self._process.poll() is None and self._tell("stop"):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END_S)
         self._kill()
-        return SamplerReport(**{"lost": tuple(self._lost)} | (self._end or {}))
+        return self.report()
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -196,7 +240,9 @@ class Sampling:
                 Reading(t_ns, channels[number].domain, power_w, energy_j)
                 for t_ns, number, power_w, energy_j in message["readings"]
             ]
-            self._answers += "answer" in message
+            if "report" in message:
+                self._answers += 1
+                self._report = message["report"]
         elif "info" in message:
             told = message["info"]
             channels = tuple(Channel(**channel) for channel in told["channels"])
@@ -205,5 +251,3 @@ class Sampling:
             self._refused = MeterError(**message["refused"])
         elif "lost" in message:
             self._lost.append(message["lost"])
-        elif "end" in message:
-            self._end = message["end"]

@@ -172,7 +172,10 @@ class TcpLogger(Logger):
 
     def send(self, text):
         for client in list(self.clients):
-            client.sendall(text.encode())
+            try:
+                client.sendall(text.encode())
+            except OSError:
+                self.clients.remove(client)
 
     def hang_up(self):
         """Close the connections, but take new ones."""

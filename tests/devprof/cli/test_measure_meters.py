@@ -70,13 +70,13 @@ def rapl(folder, stack, monkeypatch):
 
 
 def ina(folder, stack, monkeypatch):
-    tree = JetsonTree(folder, "orin-nx", STEADY_W)
+    tree = JetsonTree(folder, "orin-nx-jp6", STEADY_W)
     monkeypatch.setenv("DEVPROF_SYSFS", str(tree.sys))
     return Source("ina", advanced(tree, stack, lambda t_s: tree.energy_j(0.0, t_s)))
 
 
 def jtop(folder, stack, monkeypatch):
-    tree = JetsonTree(folder, "orin-nx", STEADY_W)
+    tree = JetsonTree(folder, "orin-nx-jp6", STEADY_W)
     monkeypatch.setenv("DEVPROF_SYSFS", str(tree.sys))
     service = stack.enter_context(JtopService(tree))
     return Source(f"jtop:{service.socket}", advanced(tree, stack, lambda t_s: tree.energy_j(0.0, t_s)), idle="1.5s")
@@ -157,7 +157,7 @@ def tcp(folder, stack, monkeypatch):
     over, ready, found = threading.Event(), threading.Event(), []
     meter = SteadyMeter(STEADY_W, now_ns)
 
-    def listening(address):
+    def listening(*address):
         found.append(address)
         ready.set()
 

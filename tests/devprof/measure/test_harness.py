@@ -14,6 +14,7 @@ import pytest
 from devprof.device.identity import identify
 from devprof.measure.harness import MeasureOptions, measure_workload
 from devprof.measure.runspans import RunSpans
+from devprof.meters.sampling import Sampling
 from devprof.records import Workload
 
 SUPPORT = Path(__file__).parents[2] / "support"
@@ -27,8 +28,9 @@ def _support_on_path(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(SUPPORT))
 
 
-def measure(model, options=QUICK, **changes):
-    return measure_workload(Workload(model, **{"batch_size": 2} | changes), identify(threads=1), options)
+def measure(model, options=QUICK, sampling=None, **changes):
+    workload = Workload(model, **{"batch_size": 2} | changes)
+    return measure_workload(workload, identify(threads=1), options, sampling=sampling)
 
 
 def test_a_run_has_raw_steps_and_figures_that_follow_from_them():
@@ -89,10 +91,12 @@ def test_a_pattern_is_shown_beside_a_meter_as_well(tmp_path):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        options = MeasureOptions(
-            min_time_s=0.5, timeout_s=60.0, meter=f"csv:{log}", idle_s=0.3, max_window_s=2.0, sync_s=0.1
-        )
-        run, _, power = measure("seed:net", options, image_size=8)
+        options = MeasureOptions(min_time_s=0.5, timeout_s=60.0, idle_s=0.3, max_window_s=2.0, sync_s=0.1)
+        with Sampling(f"csv:{log}") as sampling:
+            os.kill(sampling.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, sampling.pid, os.WEXITED | os.WNOWAIT)
+            # A sampler that has ended is started again for the next run.
+            run, _, power = measure("seed:net", options, sampling, image_size=8)
     finally:
         over.set()
         writer.join()
