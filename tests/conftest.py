@@ -15,6 +15,7 @@ from strategies.compat import flower_offline_environment
 LONGEST = (
     "test_demo",
     "test_docs",
+    "test_measure_meters",
     "test_real_federation",
     "test_processes",
     "test_measure_faults",

@@ -39,6 +39,7 @@ METER_WARNINGS = (Warn.POWER_LOST, Warn.POWER_REJECTED, Warn.METER_CLOCK, Warn.E
 # Where the meter's own error alone is above the target, a window is long enough when its part of the error is this small.
 _WINDOW_ERROR_REL = 0.01
 _IDLE_DRIFT = 0.05
+_IDLE_COVERAGE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +133,22 @@ def meter_figures(run_id: str, spans_ns: Mapping[str, SpanNs], steps: int, heard
     if "window" not in spans_ns:
         return MeterFigures({}, (Warn.POWER_LOST,), ())
     energy = heard.energy(spans_ns["window"])
-    idle: dict[str, float | None] = {
-        name: heard.energy(spans_ns[name]).power_w for name in ("idle-before", "idle-after") if name in spans_ns
+    idle = {
+        name: _idle_w(heard.energy(spans_ns[name]), heard.info.channels)
+        for name in ("idle-before", "idle-after")
+        if name in spans_ns
     }
     clock_off = (heard.clock_error_s or 0.0) > CLOCK_SHARE * energy.window_s
     columns = _columns(energy, steps, idle, heard, usable=not clock_off)
     warnings = _warnings(energy, columns, heard, clock_off=clock_off)
     return MeterFigures(columns, warnings, _samples(run_id, spans_ns, heard))
+
+
+def _idle_w(energy: Energy, channels: Sequence[Channel]) -> float | None:
+    """Mean watts of an idle time; half of it is enough, because nothing changes in it."""
+    parts = [energy.channels[channel.domain] for channel in channels if channel.headline]
+    known = [part.power_w for part in parts if part.power_w is not None and part.coverage >= _IDLE_COVERAGE]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def _columns(energy: Energy, steps: int, idle: Mapping[str, float | None], heard: Heard, *, usable: bool) -> Columns:

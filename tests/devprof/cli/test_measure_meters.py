@@ -1,11 +1,17 @@
 """``devprof measure --meter X``, the whole way, with sources whose true energy is known by construction."""
 
 import contextlib
+import os
+import re
+import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from fake_meters_chip import FakePi5, SteadyMeter, build_stub_nvml, stub_nvml_environment
@@ -19,6 +25,7 @@ from devprof.measure import harness
 from devprof.measure.child import run_child
 from devprof.measure.runspans import RunSpans
 from devprof.meters.base import now_ns
+from devprof.meters.sampling import Sampling
 from devprof.meters.serve import serve
 from devprof.records import Measurement, PowerSample
 from devprof.store.folder import read_records
@@ -116,11 +123,26 @@ def csv(folder, stack, monkeypatch):
 
 
 def pipe(folder, stack, monkeypatch):
-    logger = FifoLogger(folder / "fifo", UNEVEN)
-    opening = threading.Thread(target=lambda: (logger.open(), logger.begin()))
+    logger, opened = FifoLogger(folder / "fifo", UNEVEN), threading.Event()
+
+    def begin():
+        # Opening a pipe waits for its reader.
+        logger.open()
+        logger.begin()
+        opened.set()
+
+    opening = threading.Thread(target=begin)
     opening.start()
     stack.callback(opening.join)
-    return Source(f"pipe:{folder / 'fifo'}", advanced(logger, stack, UNEVEN.energy_j))
+
+    def advance(t_s):
+        if opened.is_set():
+            # Its reader ends before it does.
+            with contextlib.suppress(BrokenPipeError):
+                logger.advance(t_s)
+
+    shown = SimpleNamespace(advance=advance)
+    return Source(f"pipe:{folder / 'fifo'}", advanced(shown, stack, UNEVEN.energy_j))
 
 
 def lines(folder, stack, monkeypatch):
@@ -190,7 +212,7 @@ def test_the_energy_of_a_run_is_that_of_the_device_within_its_bound(make, tmp_pa
     begin_ns, end_ns = RunSpans.from_json(run.spans).spans_ns["window"]
     true_j = source.true_j(begin_ns, end_ns)
     assert run.status == "ok"
-    assert run.energy_source in {source.spec.split(":")[0], "serial", "tcp+steady"}
+    assert run.energy_source in {source.spec.split(":")[0], "serial", "tcp+bench"}
     assert abs(run.energy_j - true_j) <= run.energy_error_rel * true_j + 2 * STEADY_W * 0.01
     assert run.energy_error_rel - source.own_error_rel <= 0.02
     assert run.energy_end == ("meter" if source.own_error_rel else "bound")
@@ -202,3 +224,99 @@ def test_the_energy_of_a_run_is_that_of_the_device_within_its_bound(make, tmp_pa
     assert f"({run.energy_rule})" in said
     samples = read_records(tmp_path / "runs", "power", PowerSample)
     assert {sample.source for sample in samples} == {run.energy_source}
+
+
+def test_a_service_that_is_killed_in_mid_run_costs_the_energy_and_nothing_else(tmp_path, monkeypatch):
+    with contextlib.ExitStack() as stack:
+        tree = JetsonTree(tmp_path, "agx-orin-jp6", STEADY_W)
+        monkeypatch.setenv("DEVPROF_SYSFS", str(tree.sys))
+        service = stack.enter_context(JtopService(tree))
+        advanced(tree, stack, lambda t_s: tree.energy_j(0.0, t_s))
+        killer = threading.Timer(4.0, service.kill)
+        killer.start()
+        stack.callback(killer.join)
+        options = ("--meter", f"jtop:{service.socket}", "--idle", "0.2s", "--min-time", "6s", "--max-window", "7s")
+        run, _ = measured(tmp_path, *options)
+    assert (run.status, run.energy_source, run.energy_j, run.energy_per_step_j) == ("ok", "jtop", None, None)
+    assert run.power_coverage < 0.95
+    assert "power-lost" in run.warnings
+    assert run.step_s == pytest.approx(0.005, rel=0.5)
+    assert run.latency_valid
+
+
+def test_a_meter_that_lies_is_not_believed(tmp_path):
+    def row(t_s, start_utc_s, _profile):
+        now_s = start_utc_s + t_s
+        lies = {7: f"{now_s:.3f},-40", 23: f"{now_s:.3f},1000000", 41: f"{now_s - 9:.3f},60"}
+        return lies.get(round(t_s * 100) % 50, f"{now_s:.3f},60")
+
+    logger = FileLogger(tmp_path / "log.csv", Profile((1, STEADY_W)), row=row, header="timestamp,power_w")
+    logger.begin()
+    with advancing(logger):
+        run, _ = measured(tmp_path, "--meter", f"csv:{tmp_path / 'log.csv'}", "--idle", "0.3s")
+    assert run.power_rejected >= 3
+    assert "power-rejected" in run.warnings
+    assert run.power_w == pytest.approx(STEADY_W, rel=max(1e-9, run.energy_error_rel))
+
+
+def test_nothing_outlives_a_command_that_was_killed(tmp_path):
+    command = [sys.executable, "-m", "devprof", "measure", "seed:net", "--meter", "rapl", "-o", str(tmp_path / "runs")]
+    with advancing(FakeRapl(tmp_path, {"package-0": 10.0})):
+        own = os.environ | {"DEVPROF_SYSFS": str(tmp_path)}
+        process = subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = wait_for(
+            lambda: (found := psutil.Process(process.pid).children(recursive=True)) and len(found) > 1 and found
+        )
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(started, timeout=20)
+    assert not alive
+
+
+def wait_for(look):
+    end_s = time.monotonic() + 60
+    while not (found := look()):
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+    return found
+
+
+def test_without_a_meter_there_is_no_energy_and_nothing_is_made_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tmp_path))
+    run, _ = measured(tmp_path)
+    figures = (run.energy_j, run.energy_per_step_j, run.energy_net_j, run.power_w, run.idle_power_w, run.power_coverage)
+    assert (run.energy_source, figures) == ("none", (None,) * 6)
+    assert run.warnings is None or "power" not in run.warnings
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"), [("rapl", "RAPL"), ("raple", "closest: rapl"), ("csv:/nowhere.csv", "nowhere")]
+)
+def test_a_meter_that_cannot_be_opened_ends_the_sweep_before_it_begins(tmp_path, monkeypatch, spec, said):
+    monkeypatch.setenv("DEVPROF_SYSFS", str(tmp_path))
+    result = CliRunner().invoke(main, ["measure", "seed:net", "--meter", spec, "-o", str(tmp_path / "runs")])
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert not read_records(tmp_path / "runs", "runs", Measurement)
+
+
+def test_a_meter_is_shared_until_it_is_interrupted(tmp_path):
+    command = [sys.executable, "-m", "devprof", "meter", "serve", "rapl", "--host", "127.0.0.1", "--port", "0"]
+    with advancing(FakeRapl(tmp_path, {"package-0": 10.0})) as shown:
+        own = os.environ | {"DEVPROF_SYSFS": str(tmp_path)}
+        process = subprocess.Popen(command, env=own, stderr=subprocess.PIPE, text=True)
+        said = process.stderr.readline()
+        address = re.search(r"127\.0\.0\.1:\d+", said)[0]
+        with Sampling(f"tcp:{address}") as sampling:
+            assert sampling.info.rule == "rapl-packages/1"
+            sampling.now()
+            begin = now_ns()
+            time.sleep(1.0)
+            end = now_ns()
+            wait_for(lambda: sampling.now() and sampling.readings()[-1].t_ns > end)
+            energy = sampling.energy((begin, end))
+        true_j = shown.true_j(begin, end)
+        process.terminate()
+        assert process.wait(10) == 0
+        process.stderr.close()
+    assert abs(energy.energy_j - true_j) <= energy.error_rel * true_j + 2 * 10 * 0.02
