@@ -7,14 +7,12 @@ them, :mod:`devprof.meters.rails` says which rails make the total.
 from __future__ import annotations
 
 import errno
-import os
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from devprof.machine import compatible, is_tegra
 from devprof.meters.base import MeterError, MeterInfo, MeterLostError, Reading, SourceState, now_ns
 from devprof.meters.ina_rails import Rail, find_rails, rail_channel
+from devprof.meters.kernelfile import KernelFile
 from devprof.meters.rails import RailRule, choose_rule, given_rule
 from devprof.paths import sysfs
 
@@ -25,7 +23,6 @@ TITLE = "power rails of a Jetson (INA3221, INA238)"
 
 # Each value is a transfer on the I2C bus, some 0.3 ms in which the reader and the bus are busy: 10 Hz is enough.
 _SHORTEST_PERIOD_S = 0.1
-_NUMBER = re.compile(rb"[\s\x00]*(-?\d{1,12})[\s\x00]*", re.ASCII)
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO}
 
 
@@ -139,75 +136,34 @@ class _RailReader:
 
     def __init__(self, rail: Rail) -> None:
         self.rail = rail
-        self._volts = _NumberFile(rail.volts)
-        self._amps = _NumberFile(rail.amps) if rail.amps else None
-        self._watts = _NumberFile(rail.watts) if rail.watts else None
+        self._volts = KernelFile(rail.volts)
+        self._amps = KernelFile(rail.amps) if rail.amps else None
+        self._watts = KernelFile(rail.watts) if rail.watts else None
 
     def power_w(self) -> float | None:
         if self._watts:
-            number = self._watts.read()
+            number = self._watts.number()
             return None if number is None else number * self.rail.watts_unit_w
         assert self._amps is not None, "a rail has a file with current or one with power"
-        millivolts, milliamperes = self._volts.read(), self._amps.read()
+        millivolts, milliamperes = self._volts.number(), self._amps.number()
         return None if millivolts is None or milliamperes is None else millivolts * milliamperes * 1e-6
 
     def voltage_v(self) -> float:
-        return (self._volts.read() or 0) * 1e-3
+        return (self._volts.number() or 0) * 1e-3
 
     def gone(self) -> bool:
-        return all(file.failed in _GONE for file in self._needed())
+        return all(file.error is not None and file.error.errno in _GONE for file in self._needed())
 
     def problem(self) -> str:
-        file = next((file for file in self._needed() if file.failed), None)
+        file = next((file for file in self._needed() if file.error is not None), None)
         if file is None:
             return f"{self.rail.label} has no number in {self.rail.volts.parent}"
-        return f"{self.rail.label}, {file.path}: {os.strerror(file.failed)}"
+        return f"{self.rail.label}, {file.path}: {file.trouble}"
 
     def close(self) -> None:
         for file in (self._volts, self._amps, self._watts):
             if file:
                 file.close()
 
-    def _needed(self) -> list[_NumberFile]:
+    def _needed(self) -> list[KernelFile]:
         return [self._watts] if self._watts else [file for file in (self._volts, self._amps) if file]
-
-
-class _NumberFile:
-    """A whole number of the kernel, read again and again through one descriptor.
-
-    Attributes:
-        path: The file.
-        failed: The error number of the last try; 0 after one that worked.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.failed = 0
-        self._descriptor: int | None = None
-
-    def read(self) -> int | None:
-        """The number now; ``None`` if there is none, after a second try with a new descriptor."""
-        number = self._try()
-        if number is None:
-            self.close()
-            number = self._try()
-            if number is None:
-                self.close()
-        return number
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def _try(self) -> int | None:
-        try:
-            if self._descriptor is None:
-                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-            content = os.pread(self._descriptor, 64, 0)
-        except OSError as error:
-            self.failed = error.errno or errno.EIO
-            return None
-        self.failed = 0
-        match = _NUMBER.fullmatch(content)
-        return int(match[1]) if match else None
