@@ -1,6 +1,7 @@
 """What reading a meter costs the process that is measured: steps with and without a sampler beside them, in pairs.
 
-Blocks of steps alternate between the two, so that a machine that slows down slows both; the order within each pair is drawn.
+Blocks of steps alternate between the two, so that a machine that slows down slows both; the order within each pair is drawn. As
+in a run, steps, sampler and the parent that hears it are three processes.
 The sampler reads counters of a tree in a temporary folder ten times a second (and, with ``--rate 20``, as often as it ever
 does), through the whole way: process, driver, sieve, pipe, parent. JSON on stdout.
 """
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import statistics
 import tempfile
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +57,28 @@ def block(step: Any, seconds: float) -> float:
     return statistics.median(times)
 
 
+def trained(seconds: Connection, medians: Connection, threads: int) -> None:
+    """The measured process: a block of steps for each number of seconds that it is told."""
+    step = make_step(threads)
+    while (length := seconds.recv()) is not None:
+        medians.send(block(step, length))
+
+
 def overhead(pairs: int, seconds: float, threads: int, rate_hz: float) -> dict[str, Any]:
     """Ratio of the medians of a pair, over all pairs."""
     with tempfile.TemporaryDirectory() as folder:
         make_tree(Path(folder))
         os.environ["DEVPROF_SYSFS"] = folder
-        step = make_step(threads)
-        block(step, seconds)
+        context = multiprocessing.get_context("spawn")
+        (heard, told), (answered, answering) = context.Pipe(duplex=False), context.Pipe(duplex=False)
+        child = context.Process(target=trained, args=(heard, answering, threads), daemon=True)
+        child.start()
+
+        def run() -> float:
+            told.send(seconds)
+            return float(answered.recv())
+
+        run()
         draw = random.Random(0)
         ratios, cpu_s = [], []
         for _ in range(pairs):
@@ -68,15 +86,20 @@ def overhead(pairs: int, seconds: float, threads: int, rate_hz: float) -> dict[s
             medians = {}
             for sampled in order:
                 if not sampled:
-                    medians[sampled] = block(step, seconds)
+                    medians[sampled] = run()
                     continue
                 with Sampling("rapl", rate_hz=rate_hz) as sampling:
                     # Opening the meter is no part of a window.
                     time.sleep(0.2)
-                    medians[sampled] = block(step, seconds)
-                    report = sampling.stop()
-                cpu_s.append((report.cpu_s or 0.0, report.reads))
+                    sampling.now()
+                    before = sampling.report()
+                    medians[sampled] = run()
+                    sampling.now()
+                    used = sampling.report().since(before)
+                cpu_s.append((used.cpu_s or 0.0, used.reads))
             ratios.append(medians[True] / medians[False])
+        told.send(None)
+        child.join()
     reads = sum(count for _, count in cpu_s)
     ordered = sorted(ratios)
     return {
@@ -89,6 +112,7 @@ def overhead(pairs: int, seconds: float, threads: int, rate_hz: float) -> dict[s
         "standard_error_of_the_mean": statistics.stdev(ratios) / pairs**0.5,
         "mean_ratio": statistics.mean(ratios),
         "readings": reads,
+        "sampler_cpu_share": sum(used for used, _ in cpu_s) / (pairs * seconds),
     }
 
 
