@@ -108,10 +108,12 @@ def format_joules(energy_j: float | None) -> str:
     """An energy with three significant digits and the unit a person would choose; an en dash for ``None``."""
     if energy_j is None or math.isnan(energy_j):
         return "–"
-    for unit, factor in (("µJ", 1e-6), ("mJ", 1e-3), ("J", 1.0), ("kJ", 1e3)):
+    if energy_j == 0:
+        return "0 J"
+    for unit, factor in (("µJ", 1e-6), ("mJ", 1e-3), ("J", 1.0), ("kJ", 1e3), ("MJ", 1e6)):
         if abs(rounded := _three_digits(energy_j / factor)) < 1000:
             return f"{_plain(rounded)} {unit}"
-    return f"{_plain(_three_digits(energy_j / 1e6))} MJ"
+    return f"{_plain(_three_digits(energy_j / 1e9))} GJ"
 
 
 def format_bytes(size: float | None) -> str:

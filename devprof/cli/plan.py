@@ -16,7 +16,7 @@ from devprof.cli.common import echo_json, json_option, log_to_stderr, stdout_tab
 from devprof.cli.fleetfile import FleetFile, read_fleet
 from devprof.cli.rounds import Query, under_conditions
 from devprof.errors import DevprofError, UnknownNameError
-from devprof.units import format_seconds
+from devprof.units import format_joules, format_seconds
 
 if TYPE_CHECKING:
     from devprof.costmodel.model import CostModel
@@ -227,7 +227,7 @@ def _show(file: FleetFile, plan: FleetPlan, tables: dict[str, list[Choice]]) -> 
                 f"{one['participating']:,}/{one['clients']:,}",
                 *(_span(one[name], "{:,}".format) for name in ("steps", "normal_steps", "batch_size")),
                 *(_span(one[name], format_seconds) for name in ("cutoff_s", "predicted_s", "predicted_hi_s")),
-                _span(one["predicted_energy_j"], _joules),
+                _span(one["predicted_energy_j"], format_joules),
                 one["reason"]
                 + (f" ({one['reason_clients']:,} of them)" if one["reason_clients"] < one["clients"] else ""),
             ]
@@ -262,7 +262,7 @@ def _show_choices(title: str, choices: list[Choice], *, dropped: bool) -> None:
             f"{one.effective_work:.1%}",
             f"{one.lost_if_dropped_share if dropped else one.lost_share:.1%}",
             "–" if one.epochs_per_hour is None else f"{one.epochs_per_hour:.3g}",
-            _joules(one.energy_j),
+            format_joules(one.energy_j),
         ]
         for one in choices
     ]
@@ -274,10 +274,3 @@ def _span(ends: list[Any] | None, show: Any) -> str:
         return "–"
     low, high = (show(end) for end in ends)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _joules(energy_j: float | None) -> str:
-    if energy_j is None:
-        return "–"
-    unit = max(0, min(3, math.floor(math.log10(max(energy_j, 1.0)) / 3)))
-    return f"{energy_j / 1000**unit:.3g} {('J', 'kJ', 'MJ', 'GJ')[unit]}"

@@ -12,7 +12,7 @@ import click
 
 from devprof.cli.common import CommaList, echo_json, json_option, stdout_table
 from devprof.store.summary import IDENTITY, summarize_folders
-from devprof.units import format_bytes, format_seconds
+from devprof.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
     from devprof.store.summary import Summary, SummaryLine
@@ -118,7 +118,7 @@ def _row(line: SummaryLine, shown: tuple[str, ...], *, energy: bool) -> tuple[st
     interval = "–"
     if line.step_s_low is not None:
         interval = f"{format_seconds(line.step_s_low)} … {format_seconds(line.step_s_high)}"
-    joules = ("–" if line.energy_per_step_j is None else f"{line.energy_per_step_j:.3g} J",) if energy else ()
+    joules = (format_joules(line.energy_per_step_j),) if energy else ()
     return (
         *identity,
         str(line.processes),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devprof.units import format_bytes, format_seconds, parse_bytes, parse_seconds
+from devprof.units import format_bytes, format_joules, format_seconds, parse_bytes, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,21 @@ def test_parsers_raise_value_error_or_return_a_finite_quantity(text):
     for parse in (parse_seconds, parse_bytes):
         with contextlib.suppress(ValueError):
             assert 0 <= parse(text) < math.inf
+
+
+@pytest.mark.parametrize(
+    ("energy_j", "text"),
+    [
+        (None, "–"),
+        (math.nan, "–"),
+        (0.0, "0 J"),
+        (2.5e-7, "0.25 µJ"),
+        (0.0202, "20.2 mJ"),
+        (0.9996, "1 J"),
+        (1.25, "1.25 J"),
+        (4.2e6, "4.2 MJ"),
+        (3e12, "3000 GJ"),
+    ],
+)
+def test_energies_for_people(energy_j, text):
+    assert format_joules(energy_j) == text
