@@ -7,8 +7,8 @@ the rest, and the bound allows for what may have happened there.
 
 Bounds, added up because most of their causes do not average out (``T`` window, ``P`` power, ``E`` energy):
 
-- counter: ``2 P T_update`` for values up to one update old, one quantum, and at each edge the power times the time by which
-  the nearest reading misses it;
+- counter: ``2 P T_update`` for values up to one update old, one quantum, and at each edge the highest power around it times the
+  time by which the nearest reading misses it;
 - sensor: at each edge the range of the power times the age of a value; ``2 s T / sqrt(n)`` for what happens between ``n``
   readings, with ``s`` from successive differences (von Neumann, Annals of Mathematical Statistics 12, 1941), which leaves slow
   changes out, because the rule follows them; and the quantum: half of it if the values stay on fewer than three steps, else
@@ -18,6 +18,7 @@ Bounds, added up because most of their causes do not average out (``T`` window, 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -188,10 +189,25 @@ def _counter_error_j(
     channel: Channel, readings: Sequence[Reading], window_ns: tuple[int, int], pieces: Sequence[_Piece]
 ) -> float:
     mean_w = math.fsum(piece.joules for piece in pieces) / math.fsum(piece.seconds for piece in pieces)
-    most_w = max(piece.power_w for piece in pieces)
-    # Between two readings the energy may all lie on one side of the edge, but no faster than at the highest power seen.
-    missed_s = sum(min((abs(reading.t_ns - edge) for reading in readings), default=0) / 1e9 for edge in window_ns)
-    return 2 * mean_w * channel.update_s + channel.quantum + missed_s * most_w
+    return 2 * mean_w * channel.update_s + channel.quantum + sum(_missed_j(readings, edge) for edge in window_ns)
+
+
+def _missed_j(readings: Sequence[Reading], edge_ns: int) -> float:
+    """Energy that may lie on the other side of an edge than interpolation has it.
+
+    The nearer reading misses the edge by some time, and the power in it was at most that before, between or after the two
+    readings around the edge: the mean between them hides a step, which the intervals beside it show.
+    """
+    behind = bisect.bisect_right(readings, edge_ns, key=lambda reading: reading.t_ns)
+    if not 0 < behind < len(readings):
+        return 0.0
+    missed_ns = min(edge_ns - readings[behind - 1].t_ns, readings[behind].t_ns - edge_ns)
+    powers = [
+        (after.energy_j - before.energy_j) / (after.t_ns - before.t_ns)
+        for before, after in pairwise(readings[max(0, behind - 2) : behind + 2])
+        if before.energy_j is not None and after.energy_j is not None and after.t_ns > before.t_ns
+    ]
+    return missed_ns * max(powers, default=0.0)
 
 
 def _sensor_error_j(

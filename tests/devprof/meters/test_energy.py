@@ -3,7 +3,7 @@ import random
 
 import pytest
 from fake_meters_kernel import Steps
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from devprof.meters.base import Channel, Reading
@@ -149,6 +149,7 @@ edges = st.tuples(st.floats(1, 5), st.floats(4, 30), st.floats(0, 0.002), st.flo
 
 @settings(deadline=None)
 @given(profiles, edges, st.floats(0, 0.05))
+@example(Steps(1.0, (5.0, 3.0)), (1.0, 4.0, 0.0, 0.001953125), 0.03125)
 def test_the_energy_of_a_counter_is_within_its_bound(profile, edge, phase):
     begin, length, before, after = edge
     times = sorted([*every(0.05, phase, begin + length + 1), begin - before, begin + length + after])
