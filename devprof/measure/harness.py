@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from devprof.device.identity import installed_version
 from devprof.device.throttle import judge
-from devprof.measure.child import WORKER, run_child
+from devprof.measure.child import WORKER, ChildEnd, run_child
 from devprof.measure.cooldown import wait_until_cool
-from devprof.measure.metered import Metered, no_figures
+from devprof.measure.metered import Metered, MeterFigures, no_figures
 from devprof.measure.monitor import watched_states
 from devprof.measure.pattern import pattern_s
 from devprof.measure.protocol import Request
@@ -110,9 +110,7 @@ def measure_workload(
             worker=options.worker,
             respond=metered.respond if metered else None,
         )
-    figures = metered.figures(run_id, child.finished) if metered and child.finished else None
-    if sampling is not None and metered is None:
-        figures = no_figures(sampling)
+    figures = _figures(sampling, metered, run_id, child)
     # What clocks do while the process rests on purpose says nothing of the run.
     states = watched.outside(child.finished.spans.idle_ns if child.finished else ())
     throttling = judge(states)
@@ -137,11 +135,18 @@ def measure_workload(
         row |= ready_columns(child.ready)
     if child.finished is None:
         return Measured(Measurement(**row))
-    about_meter = figures.warnings if figures else ()
-    row |= finished_columns(child.finished, throttled=throttling.verdict, cool_enough=cool_enough, warnings=about_meter)
-    if figures:
-        row |= figures.columns
-    return Measured(Measurement(**row), step_rows(run_id, child.finished), figures.samples if figures else ())
+    row |= finished_columns(
+        child.finished, throttled=throttling.verdict, cool_enough=cool_enough, warnings=figures.warnings
+    )
+    row |= figures.columns
+    return Measured(Measurement(**row), step_rows(run_id, child.finished), figures.samples)
+
+
+def _figures(sampling: Sampling | None, metered: Metered | None, run_id: str, child: ChildEnd) -> MeterFigures:
+    """What the meter says of a run; nothing of one without a meter, or that did not come to its end."""
+    if sampling is None or child.finished is None:
+        return MeterFigures({}, (), ())
+    return no_figures(sampling) if metered is None else metered.figures(run_id, child.finished)
 
 
 def _metered(sampling: Sampling) -> Metered | None:

@@ -192,13 +192,18 @@ def _counter_error_j(
     return 2 * mean_w * channel.update_s + channel.quantum + sum(_missed_j(readings, edge) for edge in window_ns)
 
 
+def _first_behind(readings: Sequence[Reading], t_ns: int) -> int:
+    """Position of the first reading after a moment."""
+    return bisect.bisect_right(readings, t_ns, key=lambda reading: reading.t_ns)
+
+
 def _missed_j(readings: Sequence[Reading], edge_ns: int) -> float:
     """Energy that may lie on the other side of an edge than interpolation has it.
 
     The nearer reading misses the edge by some time, and the power in it was at most that before, between or after the two
     readings around the edge: the mean between them hides a step, which the intervals beside it show.
     """
-    behind = bisect.bisect_right(readings, edge_ns, key=lambda reading: reading.t_ns)
+    behind = _first_behind(readings, edge_ns)
     if not 0 < behind < len(readings):
         return 0.0
     missed_ns = min(edge_ns - readings[behind - 1].t_ns, readings[behind].t_ns - edge_ns)
@@ -233,9 +238,11 @@ def _edges_j(channel: Channel, readings: Sequence[Reading], window_ns: tuple[int
     """At each edge the power may have changed at any moment since the value before it."""
     total = 0.0
     for edge in window_ns:
-        before = max((reading for reading in readings if reading.t_ns <= edge), key=lambda one: one.t_ns, default=None)
-        after = min((reading for reading in readings if reading.t_ns > edge), key=lambda one: one.t_ns, default=None)
-        if before is None or after is None or before.power_w is None or after.power_w is None:
+        behind = _first_behind(readings, edge)
+        if not 0 < behind < len(readings):
+            continue
+        before, after = readings[behind - 1], readings[behind]
+        if before.power_w is None or after.power_w is None:
             continue
         age_s = (after.t_ns - before.t_ns) / 1e9 + channel.update_s
         total += age_s * abs(after.power_w - before.power_w)
